@@ -8,9 +8,9 @@
 
 namespace perft::inline PERFT_ABI {
 
-/// One attention row: tokens [begin, begin + queries) of the batch. Its first `keys` tokens are keys. Query i (counted from
-/// 0 inside the segment) sees the keys j with max(0, i - window + 1) <= j <= min(i, keys - 1). keys == queries is an
-/// ordinary causal row; queries > keys adds right-padding positions (they look but are never seen); keys == 0 is a
+/// One attention row: tokens [begin, begin + queries) of the batch. Its first `keys` tokens are keys. Query i (counted
+/// from 0 inside the segment) sees the keys j with max(0, i - window + 1) <= j <= min(i, keys - 1). keys == queries is
+/// an ordinary causal row; queries > keys adds right-padding positions (they look but are never seen); keys == 0 is a
 /// padding token that sees nothing, whose attention output is 0.
 struct Segment {
   std::int32_t begin = 0;
@@ -26,10 +26,10 @@ struct Batch {
   std::vector<std::uint8_t> real;       // [T] 1 = counts in the load-balance loss, 0 = a padding token
   std::vector<std::int32_t> loss_rows;  // [n] the token whose hidden state predicts ...
   std::vector<std::int32_t> targets;    // [n] ... this id
-  std::vector<std::int32_t> row;        // [T] row in the whole (accumulated) batch, -1 for a padding token: key of dropout
-  std::vector<std::int32_t> column;     // [T] position inside the row: key of dropout
-  std::int64_t rows = 0;                // rows in this micro-batch
-  std::int64_t padded_length = 0;       // columns of the padded form this batch stands for
+  std::vector<std::int32_t> row;     // [T] row in the whole (accumulated) batch, -1 for a padding token: key of dropout
+  std::vector<std::int32_t> column;  // [T] position inside the row: key of dropout
+  std::int64_t rows = 0;             // rows in this micro-batch
+  std::int64_t padded_length = 0;    // columns of the padded form this batch stands for
 
   std::int64_t tokens() const { return static_cast<std::int64_t>(ids.size()); }
 };
