@@ -1,0 +1,281 @@
+#pragma once
+// The blocked, threaded product. One operand (the smaller, or the one two products share) is packed once into memory
+// all threads read; the other is streamed: each work unit takes a block of it, in place or through a small buffer, and
+// multiplies it with a chunk of the packed one. k is never split across units, so every element of C is one chain of
+// additions in increasing k whatever the shape of the rest of the job.
+
+#include <algorithm>  // std::min, std::fill
+#include <cstdint>    // fixed-width integers
+#include <span>       // the problems of a job
+#include <vector>     // lists of units
+
+#include "perft/core/config.hpp"
+#include "perft/core/gemm/finish.hpp"
+#include "perft/core/gemm/kernel.hpp"
+#include "perft/core/gemm/pack.hpp"
+#include "perft/core/gemm/problem.hpp"
+#include "perft/core/gemm/scratch.hpp"
+#include "perft/core/gemm/view.hpp"
+#include "perft/core/parallel.hpp"
+
+namespace perft::inline PERFT_ABI {
+
+namespace gemm::detail {
+
+/// How one problem is mapped onto the kernel.
+template <class C>
+struct Plan {
+  const Problem<C>* problem = nullptr;
+  int products = 1;
+  bool packed_is_a = true;       ///< a is packed and b streamed, or the other way round
+  bool streamed_is_rows = true;  ///< the streamed operand is the kernel's A side
+  View packed;
+  View streamed[2];
+  std::int64_t packed_outer = 0, streamed_outer = 0;
+  std::int64_t depth = 0;  ///< k padded
+};
+
+/// Rows (or columns) of the packed operand that share a place in memory: small enough to stay in the second-level cache
+/// while the streamed operand passes by.
+inline constexpr std::int64_t packed_chunk = 256;
+/// Rows of the packed operand one packing task handles; a multiple of every kernel's columns and row_multiple.
+inline constexpr std::int64_t packing_grain = 32;
+/// A job is cut into waves whose packed operands fit in this many bytes.
+inline constexpr std::int64_t wave_bytes = std::int64_t{32} << 20;
+
+template <class C, class E, class A>
+Plan<C> plan_problem(const Kernel<E, A>& kernel, const Problem<C>& problem) {
+  Plan<C> plan;
+  plan.problem = &problem;
+  plan.products = problem.b2 ? 2 : 1;
+  plan.packed_is_a = problem.b2 || problem.m <= problem.n;
+  const View a = View::of_a(problem.a);
+  const View b = View::of_b(problem.b);
+  plan.packed = plan.packed_is_a ? a : b;
+  plan.streamed[0] = plan.packed_is_a ? b : a;
+  if (problem.b2) {
+    plan.streamed[1] = View::of_b(*problem.b2);
+  }
+  plan.packed_outer = plan.packed_is_a ? problem.m : problem.n;
+  plan.streamed_outer = plan.packed_is_a ? problem.n : problem.m;
+  plan.streamed_is_rows = plan.streamed[0].inner_contiguous() || !plan.streamed[0].outer_contiguous();
+  plan.depth = round_up(problem.k, kernel.k_multiple);
+  return plan;
+}
+
+/// One chunk of a packed operand and where it lies.
+struct Chunk {
+  std::size_t plan = 0;
+  std::int64_t begin = 0, end = 0;
+  std::int64_t offset = 0;  ///< elements from the start of the shared buffer
+};
+
+/// One work unit: a chunk times a block of the streamed operand.
+struct Unit {
+  std::size_t chunk = 0;
+  std::int64_t begin = 0, end = 0;
+};
+
+template <class C, class E, class A>
+class Job {
+ public:
+  Job(const Kernel<E, A>& kernel, std::span<const Problem<C>> problems) : kernel_(kernel) {
+    for (const Problem<C>& problem : problems) {
+      if (problem.m > 0 && problem.n > 0) {
+        plans_.push_back(plan_problem(kernel, problem));
+      }
+    }
+  }
+
+  void run() {
+    const auto limit = wave_bytes / static_cast<std::int64_t>(sizeof(E));
+    for (std::size_t p = 0; p < plans_.size(); ++p) {
+      const Plan<C>& plan = plans_[p];
+      for (std::int64_t begin = 0; begin < plan.packed_outer; begin += packed_chunk) {
+        const std::int64_t end = std::min(plan.packed_outer, begin + packed_chunk);
+        const std::int64_t size = chunk_size(plan, end - begin);
+        if (!chunks_.empty() && shared_size_ + size > limit) {
+          run_wave();
+        }
+        chunks_.push_back({p, begin, end, shared_size_});
+        shared_size_ += size;
+      }
+    }
+    run_wave();
+  }
+
+ private:
+  /// Distance between rows of a packed A side; the odd number of cache lines keeps rows out of each other's sets.
+  std::int64_t row_stride(std::int64_t depth) const {
+    constexpr auto line = static_cast<std::int64_t>(64 / sizeof(E));
+    return round_up(depth, 2 * line) + line;
+  }
+
+  std::int64_t chunk_size(const Plan<C>& plan, std::int64_t count) const {
+    return plan.streamed_is_rows ? round_up(count, kernel_.columns) * plan.depth
+                                 : round_up(count, kernel_.row_multiple) * row_stride(plan.depth);
+  }
+
+  std::int64_t streamed_block(const Plan<C>& plan) const {
+    return plan.streamed_is_rows ? round_up(64, kernel_.rows) : round_up(64, kernel_.columns * kernel_.panels);
+  }
+
+  void run_wave() {
+    if (chunks_.empty()) {
+      return;
+    }
+    shared_ = thread_scratch().shared.template get<E>(static_cast<std::size_t>(shared_size_));
+
+    struct Piece {
+      std::size_t chunk;
+      std::int64_t begin, end;
+    };
+
+    std::vector<Piece> pieces;
+    std::vector<Unit> units;
+    for (std::size_t c = 0; c < chunks_.size(); ++c) {
+      const Chunk& chunk = chunks_[c];
+      for (std::int64_t begin = chunk.begin; begin < chunk.end; begin += packing_grain) {
+        pieces.push_back({c, begin, std::min(chunk.end, begin + packing_grain)});
+      }
+      const Plan<C>& plan = plans_[chunk.plan];
+      const std::int64_t step = streamed_block(plan);
+      for (std::int64_t begin = 0; begin < plan.streamed_outer; begin += step) {
+        units.push_back({c, begin, std::min(plan.streamed_outer, begin + step)});
+      }
+    }
+    const auto pack = [&](std::int64_t i) {
+      const Piece& piece = pieces[static_cast<std::size_t>(i)];
+      pack_piece(chunks_[piece.chunk], piece.begin, piece.end);
+    };
+    constexpr std::int64_t worth_waking_threads = 1 << 15;
+    if (shared_size_ < worth_waking_threads) {
+      for (std::size_t i = 0; i < pieces.size(); ++i) {
+        pack(static_cast<std::int64_t>(i));
+      }
+    } else {
+      ThreadPool::global().run(static_cast<std::int64_t>(pieces.size()), pack);
+    }
+    ThreadPool::global().run(static_cast<std::int64_t>(units.size()),
+                             [&](std::int64_t i) { multiply_unit(units[static_cast<std::size_t>(i)]); });
+    chunks_.clear();
+    shared_size_ = 0;
+  }
+
+  void pack_piece(const Chunk& chunk, std::int64_t begin, std::int64_t end) const {
+    const Plan<C>& plan = plans_[chunk.plan];
+    E* dst = shared_ + chunk.offset;
+    if (plan.streamed_is_rows) {
+      pack_panels(kernel_, plan.packed, begin, end, 0, plan.problem->k, dst + (begin - chunk.begin) * plan.depth,
+                  plan.depth * kernel_.columns);
+    } else {
+      const std::int64_t stride = row_stride(plan.depth);
+      pack_rows(kernel_, plan.packed, begin, end, 0, plan.problem->k, dst + (begin - chunk.begin) * stride, stride);
+    }
+  }
+
+  void multiply_unit(const Unit& unit) const {
+    const Chunk& chunk = chunks_[unit.chunk];
+    const Plan<C>& plan = plans_[chunk.plan];
+    const std::int64_t packed_count = chunk.end - chunk.begin;
+    const std::int64_t streamed_count = unit.end - unit.begin;
+    const std::int64_t rows = plan.streamed_is_rows ? streamed_count : packed_count;
+    const std::int64_t columns = plan.streamed_is_rows ? packed_count : streamed_count;
+    const std::int64_t ld = round_up(columns, kernel_.columns);
+    const std::int64_t size = round_up(rows, kernel_.row_multiple) * ld;
+    A* acc = thread_scratch().acc.template get<A>(static_cast<std::size_t>(size * plan.products));
+    if (kernel_.begin != nullptr) {
+      kernel_.begin();
+    }
+    for (int product = 0; product < plan.products; ++product) {
+      A* c = acc + product * size;
+      if (plan.problem->k == 0) {
+        std::fill(c, c + size, A{});
+      }
+      for (std::int64_t k0 = 0; k0 < plan.problem->k; k0 += kernel_.k_block) {
+        multiply_k_block(plan, chunk, unit, product, k0, c, ld);
+      }
+    }
+    if (kernel_.end != nullptr) {
+      kernel_.end();
+    }
+    const bool rows_are_m = plan.streamed_is_rows != plan.packed_is_a;
+    const std::int64_t i0 = plan.packed_is_a ? chunk.begin : unit.begin;
+    const std::int64_t j0 = plan.packed_is_a ? unit.begin : chunk.begin;
+    const std::int64_t height = plan.packed_is_a ? packed_count : streamed_count;
+    const std::int64_t width = plan.packed_is_a ? streamed_count : packed_count;
+    Block<A> block{{acc, plan.products == 2 ? acc + size : nullptr}, ld, 1, i0, i0 + height, j0, j0 + width};
+    if (!rows_are_m) {
+      const std::int64_t turned_ld = round_up(width, 16);
+      const std::int64_t turned_size = round_up(height, 16) * turned_ld;
+      A* turned = thread_scratch().turned.template get<A>(static_cast<std::size_t>(turned_size * plan.products));
+      for (int product = 0; product < plan.products; ++product) {
+        block.acc[product] = turned + product * turned_size;
+        transpose(acc + product * size, ld, block.acc[product], turned_ld, rows, columns);
+      }
+      block.ld_row = turned_ld;
+    }
+    finish(*plan.problem, block);
+  }
+
+  /// One k block of one product of a unit.
+  void multiply_k_block(const Plan<C>& plan, const Chunk& chunk, const Unit& unit, int product, std::int64_t k0, A* c,
+                        std::int64_t ld) const {
+    const View& view = plan.streamed[product];
+    const std::int64_t k1 = std::min(plan.problem->k, k0 + kernel_.k_block);
+    const std::int64_t depth = round_up(k1 - k0, kernel_.k_multiple);
+    const std::int64_t streamed_count = unit.end - unit.begin;
+    const std::int64_t packed_count = chunk.end - chunk.begin;
+    const E* a = nullptr;
+    const E* b = nullptr;
+    std::int64_t lda = 0;
+    std::int64_t panel_stride = 0;
+    if (plan.streamed_is_rows) {
+      b = shared_ + chunk.offset + k0 * kernel_.columns;
+      panel_stride = plan.depth * kernel_.columns;
+      if (readable_in_place(view, streamed_count, k1 - k0)) {
+        a = reinterpret_cast<const E*>(view.at(unit.begin, k0));
+        lda = view.outer_stride;
+      } else {
+        lda = row_stride(depth);
+        E* buffer = thread_scratch().streamed.template get<E>(
+            static_cast<std::size_t>(round_up(streamed_count, kernel_.row_multiple) * lda));
+        pack_rows(kernel_, view, unit.begin, unit.end, k0, k1, buffer, lda);
+        a = buffer;
+      }
+    } else {
+      a = shared_ + chunk.offset + k0;
+      lda = row_stride(plan.depth);
+      panel_stride = depth * kernel_.columns;
+      E* buffer = thread_scratch().streamed.template get<E>(
+          static_cast<std::size_t>(round_up(streamed_count, kernel_.columns) * depth));
+      pack_panels(kernel_, view, unit.begin, unit.end, k0, k1, buffer, panel_stride);
+      b = buffer;
+    }
+    const std::int64_t rows = round_up(plan.streamed_is_rows ? streamed_count : packed_count, kernel_.row_multiple);
+    const std::int64_t panels = ceil_div(plan.streamed_is_rows ? packed_count : streamed_count, kernel_.columns);
+    for (std::int64_t p = 0; p < panels; p += kernel_.panels) {
+      const auto panel_count = static_cast<int>(std::min<std::int64_t>(kernel_.panels, panels - p));
+      for (std::int64_t i = 0; i < rows; i += kernel_.rows) {
+        const auto row_count = static_cast<int>(std::min<std::int64_t>(kernel_.rows, rows - i));
+        kernel_.multiply(a + i * lda, lda, b + p * panel_stride, panel_stride, depth, c + i * ld + p * kernel_.columns,
+                         ld, row_count, panel_count, k0 != 0);
+      }
+    }
+  }
+
+  bool readable_in_place(const View& view, std::int64_t count, std::int64_t depth) const {
+    return kernel_.in_place && view.dtype == dtype_of<E> && view.inner_contiguous() && view.outer_index == nullptr &&
+           count % kernel_.row_multiple == 0 && depth % kernel_.k_multiple == 0;
+  }
+
+  const Kernel<E, A>& kernel_;
+  std::vector<Plan<C>> plans_;
+  std::vector<Chunk> chunks_;
+  std::int64_t shared_size_ = 0;
+  E* shared_ = nullptr;
+};
+
+}  // namespace gemm::detail
+
+}  // namespace perft::inline PERFT_ABI

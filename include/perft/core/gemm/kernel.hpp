@@ -1,0 +1,77 @@
+#pragma once
+// What the blocked driver needs from an instruction set, and the portable version of it.
+
+#include <cstdint>  // fixed-width integers
+
+#include "perft/core/config.hpp"
+#include "perft/core/dtype.hpp"
+
+namespace perft::inline PERFT_ABI {
+
+namespace gemm::detail {
+
+/// A micro-kernel multiplies rows of the A side (stored as rows, k contiguous) with columns of the B side (stored in
+/// panels of `columns` columns, [k/depth][columns][depth]) and adds into accumulators, each of which is one chain over
+/// k in increasing order. E is the type the packed elements have, A the accumulator's.
+template <class E, class A>
+struct Kernel {
+  int columns = 0;            ///< columns in a B panel
+  int depth = 1;              ///< consecutive k stored together in a B panel
+  int k_multiple = 1;         ///< k is padded with zeros to a multiple of this (itself a multiple of depth)
+  int row_multiple = 1;       ///< the A side is padded with zero rows to a multiple of this
+  int rows = 0;               ///< rows of one call, a multiple of row_multiple
+  int panels = 0;             ///< B panels of one call
+  int k_block = 0;            ///< k per pass, so that the B panels of one call stay in the first-level cache
+  bool in_place = false;      ///< A rows may be read where they are
+  bool through_bf16 = false;  ///< elements are rounded to bf16 although E is wider
+
+  /// c[i·ldc + j] (+)= Σ_k a[i·lda + k]·b(j, k); rows ≤ this->rows, panels ≤ this->panels; `load` false starts from 0.
+  void (*multiply)(const E* a, std::int64_t lda, const E* b, std::int64_t panel_stride, std::int64_t k, A* c,
+                   std::int64_t ldc, int rows, int panels, bool load) = nullptr;
+
+  /// Bracket all use of multiply on a thread; null if there is nothing to do.
+  void (*begin)() = nullptr;
+  void (*end)() = nullptr;
+};
+
+template <class E, class A>
+void multiply_portable(const E* a, std::int64_t lda, const E* b, std::int64_t panel_stride, std::int64_t k, A* c,
+                       std::int64_t ldc, int rows, int panels, bool load) {
+  constexpr int columns = 8;
+  for (int p = 0; p < panels; ++p) {
+    const E* panel = b + p * panel_stride;
+    for (int i = 0; i < rows; ++i) {
+      const E* row = a + i * lda;
+      A* out = c + i * ldc + p * columns;
+      A sum[columns] = {};
+      if (load) {
+        for (int j = 0; j < columns; ++j) {
+          sum[j] = out[j];
+        }
+      }
+      for (std::int64_t q = 0; q < k; ++q) {
+        for (int j = 0; j < columns; ++j) {
+          sum[j] += static_cast<A>(row[q]) * static_cast<A>(panel[q * columns + j]);
+        }
+      }
+      for (int j = 0; j < columns; ++j) {
+        out[j] = sum[j];
+      }
+    }
+  }
+}
+
+template <class E>
+Kernel<E, E> portable_kernel() {
+  Kernel<E, E> kernel;
+  kernel.columns = 8;
+  kernel.rows = 4;
+  kernel.panels = 2;
+  kernel.k_block = 256;
+  kernel.multiply = multiply_portable<E, E>;
+  return kernel;
+}
+
+}  // namespace gemm::detail
+
+}  // namespace perft::inline PERFT_ABI

@@ -1,0 +1,59 @@
+#pragma once
+// Grow-only scratch memory: GEMM calls in a loop must not fault fresh pages in every time.
+
+#include <cstddef>  // std::size_t
+#include <new>      // aligned operator new
+
+#include "perft/core/config.hpp"
+
+namespace perft::inline PERFT_ABI {
+
+namespace gemm::detail {
+
+/// 64-byte aligned memory that only grows; contents are lost when it does.
+class Scratch {
+ public:
+  Scratch() = default;
+  Scratch(const Scratch&) = delete;
+  Scratch& operator=(const Scratch&) = delete;
+
+  ~Scratch() { release(); }
+
+  template <class T>
+  T* get(std::size_t count) {
+    const std::size_t bytes = count * sizeof(T);
+    if (bytes > capacity_) {
+      release();
+      data_ = ::operator new (bytes, std::align_val_t{alignment});
+      capacity_ = bytes;
+    }
+    return static_cast<T*>(data_);
+  }
+
+ private:
+  static constexpr std::size_t alignment = 64;
+
+  void release() {
+    ::operator delete (data_, std::align_val_t{alignment});
+    data_ = nullptr;
+    capacity_ = 0;
+  }
+
+  void* data_ = nullptr;
+  std::size_t capacity_ = 0;
+};
+
+/// The buffers one thread uses: `shared` holds what it packed for a whole job as the caller, the others what it needs
+/// inside one task.
+struct ThreadScratch {
+  Scratch shared, streamed, acc, turned;
+};
+
+inline ThreadScratch& thread_scratch() {
+  thread_local ThreadScratch scratch;
+  return scratch;
+}
+
+}  // namespace gemm::detail
+
+}  // namespace perft::inline PERFT_ABI

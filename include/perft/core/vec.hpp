@@ -1,0 +1,184 @@
+#pragma once
+// Row kernels: the arithmetic on contiguous rows that every op is made of. No call uses threads, and each reduction has
+// an order fixed by its length alone. Pointers need only their element type's alignment.
+
+#include <array>    // Philox counters
+#include <cmath>    // std::exp
+#include <cstddef>  // std::size_t
+#include <cstdint>  // fixed-width integers
+#include <limits>   // infinity
+
+#include "perft/core/config.hpp"
+#include "perft/core/dtype.hpp"
+#include "perft/core/rng.hpp"
+#include "perft/core/vec/half.hpp"
+
+namespace perft::inline PERFT_ABI {
+
+namespace vec {
+
+/// dst[i] = src[i], rounded to nearest even where D is narrower. S, D among bf16, float, double; S also f16.
+template <class S, class D>
+void convert(const S* src, D* dst, std::int64_t n) {
+  for (std::int64_t i = 0; i < n; ++i) {
+    if constexpr (std::same_as<D, bf16> && !std::same_as<S, bf16>) {
+      dst[i] = bf16(static_cast<float>(src[i]));
+    } else if constexpr (std::same_as<S, D>) {
+      dst[i] = src[i];
+    } else if constexpr (std::same_as<S, double>) {
+      dst[i] = static_cast<D>(src[i]);
+    } else {
+      dst[i] = static_cast<D>(static_cast<float>(src[i]));
+    }
+  }
+}
+
+/// x[i] = the bf16 value nearest to x[i].
+template <class T>
+void round_to_bf16(T* x, std::int64_t n) {
+  for (std::int64_t i = 0; i < n; ++i) {
+    x[i] = static_cast<T>(static_cast<float>(bf16(static_cast<float>(x[i]))));
+  }
+}
+
+/// Σ a[i]·b[i].
+template <class T>
+T dot(const T* a, const T* b, std::int64_t n) {
+  T s = 0;
+  for (std::int64_t i = 0; i < n; ++i) {
+    s += a[i] * b[i];
+  }
+  return s;
+}
+
+/// y += alpha·x.
+template <class T>
+void axpy(T alpha, const T* x, T* y, std::int64_t n) {
+  for (std::int64_t i = 0; i < n; ++i) {
+    y[i] += alpha * x[i];
+  }
+}
+
+/// x *= alpha.
+template <class T>
+void scale(T alpha, T* x, std::int64_t n) {
+  for (std::int64_t i = 0; i < n; ++i) {
+    x[i] *= alpha;
+  }
+}
+
+/// out = a + b; out may be a or b.
+template <class T>
+void add(const T* a, const T* b, T* out, std::int64_t n) {
+  for (std::int64_t i = 0; i < n; ++i) {
+    out[i] = a[i] + b[i];
+  }
+}
+
+/// out = a·b elementwise; out may be a or b.
+template <class T>
+void mul(const T* a, const T* b, T* out, std::int64_t n) {
+  for (std::int64_t i = 0; i < n; ++i) {
+    out[i] = a[i] * b[i];
+  }
+}
+
+/// Σ x[i].
+template <class T>
+T sum(const T* x, std::int64_t n) {
+  T s = 0;
+  for (std::int64_t i = 0; i < n; ++i) {
+    s += x[i];
+  }
+  return s;
+}
+
+/// Σ x[i]².
+template <class T>
+T sum_squares(const T* x, std::int64_t n) {
+  return dot(x, x, n);
+}
+
+/// max x[i]; −∞ if n = 0, NaN if any element is NaN.
+template <class T>
+T max(const T* x, std::int64_t n) {
+  T m = -std::numeric_limits<T>::infinity();
+  for (std::int64_t i = 0; i < n; ++i) {
+    m = !(x[i] <= m) ? x[i] : m;
+  }
+  return m;
+}
+
+/// out[i] = exp(x[i] − shift), returns Σ out[i]; out may be x.
+template <class T>
+T exp_sum(const T* x, T shift, T* out, std::int64_t n) {
+  T s = 0;
+  for (std::int64_t i = 0; i < n; ++i) {
+    out[i] = std::exp(x[i] - shift);
+    s += out[i];
+  }
+  return s;
+}
+
+/// a = silu(g)·u with silu(g) = g / (1 + exp(−g)); a may be g or u.
+template <class T>
+void silu_mul(const T* g, const T* u, T* a, std::int64_t n) {
+  for (std::int64_t i = 0; i < n; ++i) {
+    a[i] = g[i] / (T{1} + std::exp(-g[i])) * u[i];
+  }
+}
+
+/// The gradients of silu_mul: with s = 1/(1 + exp(−g)), dg = da·u·s·(1 + g·(1 − s)) and du = da·g·s. dg and du may
+/// overwrite g, u or da.
+template <class T>
+void silu_mul_backward(const T* g, const T* u, const T* da, T* dg, T* du, std::int64_t n) {
+  for (std::int64_t i = 0; i < n; ++i) {
+    const T s = T{1} / (T{1} + std::exp(-g[i]));
+    const T grad_g = da[i] * u[i] * s * (T{1} + g[i] * (T{1} - s));
+    const T grad_u = da[i] * g[i] * s;
+    dg[i] = grad_g;
+    du[i] = grad_u;
+  }
+}
+
+/// out[q] = <x, rows[q·ld …]> for q in [0, count), rows of length n. Bit-equal to dot(x, row) of each row.
+template <class T>
+void multi_dot(const T* x, const T* rows, std::int64_t ld, std::int64_t count, std::int64_t n, T* out) {
+  for (std::int64_t q = 0; q < count; ++q) {
+    out[q] = dot(x, rows + q * ld, n);
+  }
+}
+
+/// y += Σ_q coeff[q]·rows[q·ld …], q ascending for each element.
+template <class T>
+void multi_axpy(const T* coeff, const T* rows, std::int64_t ld, std::int64_t count, std::int64_t n, T* y) {
+  for (std::int64_t q = 0; q < count; ++q) {
+    axpy(coeff[q], rows + q * ld, y, n);
+  }
+}
+
+/// rows[q·ld …] += coeff[q]·x for q in [0, count).
+template <class T>
+void rank1_update(const T* coeff, const T* x, T* rows, std::int64_t ld, std::int64_t count, std::int64_t n) {
+  for (std::int64_t q = 0; q < count; ++q) {
+    axpy(coeff[q], x, rows + q * ld, n);
+  }
+}
+
+/// mask_scale[c] = 0 where channel c is dropped, else 1/(1−p). Channel c takes word c mod 4 of
+/// philox({counter[0], counter[1], counter[2], c/4}, key) and is dropped iff word < floor(p·2^32). 0 ≤ p < 1.
+template <class T>
+void philox_dropout_row(PhiloxKey key, std::array<std::uint32_t, 3> counter, double p, std::int64_t n, T* mask_scale) {
+  const auto threshold = static_cast<std::uint32_t>(p * 0x1.0p32);
+  const T keep = static_cast<T>(1.0 / (1.0 - p));
+  for (std::int64_t c = 0; c < n; c += 4) {
+    const auto words = philox({counter[0], counter[1], counter[2], static_cast<std::uint32_t>(c / 4)}, key);
+    for (std::int64_t w = 0; w < 4 && c + w < n; ++w) {
+      mask_scale[c + w] = words[static_cast<std::size_t>(w)] < threshold ? T{0} : keep;
+    }
+  }
+}
+
+}  // namespace vec
+
+}  // namespace perft::inline PERFT_ABI
