@@ -1,0 +1,26 @@
+#pragma once
+// SiLU and SwiGLU.
+
+#include <cmath>  // std::exp
+
+#include "reference/scalar.hpp"
+
+namespace reference {
+
+/// x / (1 + exp(−x)), written so that the exponential never overflows.
+template <class S>
+S silu(const S& x) {
+  if (real(x) >= 0.0) return x / (1.0 + std::exp(-x));
+  const S e = std::exp(x);
+  return x * e / (1.0 + e);
+}
+
+/// silu(gate) · up, entry by entry.
+template <class S>
+std::vector<S> swiglu(const std::vector<S>& gate, const std::vector<S>& up) {
+  std::vector<S> a(gate.size());
+  for (std::size_t i = 0; i < a.size(); ++i) a[i] = silu(gate[i]) * up[i];
+  return a;
+}
+
+}  // namespace reference
