@@ -17,4 +17,4 @@ fi
 cmake -G Ninja -S "$source/tests/consumer" -B "$folder/build" "${options[@]}"
 cmake --build "$folder/build"
 "$folder/build/core"
-"$folder/build/all"
+"$folder/build/everything"
