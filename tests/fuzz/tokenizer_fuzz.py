@@ -1,0 +1,141 @@
+"""Compares `perft tokenize` with the PyPI package `tokenizers` on generated strings and ids.
+
+    tokenizer_fuzz.py PERFT MODEL_DIR [MODEL_DIR...] [--count N] [--seed S]
+
+PERFT is the program, MODEL_DIR a folder with a tokenizer.json. Exits 0 if every id list and every decoded text is
+equal, 1 with the first differences, 77 (skipped) where `tokenizers` cannot be imported.
+"""
+import argparse
+import json
+import os
+import random
+import subprocess
+import sys
+import tempfile
+
+try:
+    from tokenizers import Tokenizer
+except ImportError:
+    print("skipped: the Python package 'tokenizers' is not installed")
+    sys.exit(77)
+
+WORDS = ("the of and question: answer The Response hello world don't we've I'LL 'tis it's they're l'été naïve Straße "
+         "определённо 你好 世界 日本語 한국어 عربى עברית हिन्दी ไทย x+=1; http://a.b/c?d=e&f def return "
+         "### Instruction: <|endoftext|> <s> </s> <unk> <0x0A> |||IP_ADDRESS||| <|padding|>").split()
+CONTRACTIONS = ["'s", "'t", "'re", "'ve", "'m", "'ll", "'d", "'S", "’s", "'", "''", "'r", "'l", " 's", "'st"]
+SPACES = [" ", "  ", "\t", "\n", "\r\n", "\u00a0", "\u2009", "\u3000", "\u2028", "\u0085", "\u200b", "\x0b", "\x1c",
+          "\u202f", "\u1680", "\u180e", "\ufeff"]
+EMOJI = ["🙂", "👩‍👩‍👧‍👦", "🏳️‍🌈", "👍🏽", "🇩🇪", "❤️", "1️⃣", "🧑‍🚀", "\u200d", "\ufe0f"]
+MARKS = ["\u0301", "\u0308", "\u0323", "\u0327", "\u0345", "\u05b0", "\u0651", "\u093c", "\u09be", "\u0ddf", "\u3099",
+         "\u1161", "\u11a8", "\u20dd", "\u0334", "\U0001d165", "\u0f71", "\u0338", "\u0898", "\u1dfa"]
+BASES = list("aeiouAEIOUncsyzdlL") + ["\u0041\u030a", "\u212b", "\u2126", "\uac00", "\u1100", "\u0915", "\u0958",
+                                      "\u304b", "\u0dd9", "\u09c7", "\u1e9b", "\ufb1d", "\U00011935", "<", "=", ">"]
+
+
+def code_point(rng, low, high):
+    while True:
+        c = rng.randint(low, high)
+        if not 0xD800 <= c < 0xE000:
+            return chr(c)
+
+
+def piece(rng, added):
+    kind = rng.randrange(17)
+    if kind < 4:
+        return rng.choice(WORDS) + " " * rng.randrange(2)
+    if kind == 4:
+        return rng.choice(CONTRACTIONS)
+    if kind == 5:
+        return rng.choice(SPACES) * rng.randint(1, 3)
+    if kind == 6:
+        return " " * rng.randint(1, 60)
+    if kind == 7:
+        return rng.choice(EMOJI)
+    if kind == 8:
+        return rng.choice(BASES) + "".join(rng.choice(MARKS) for _ in range(rng.randint(1, 4)))
+    if kind == 9:
+        return str(rng.randrange(10 ** rng.randint(1, 12))) + rng.choice(["", ".", ",", "½", "²", "٣", "Ⅷ"])
+    if kind == 10:
+        return rng.choice(added)
+    if kind == 11:
+        token = rng.choice(added)
+        return token[:rng.randint(0, len(token))] + rng.choice(["", " ", "x"])
+    if kind == 12:
+        return code_point(rng, 0, 0x10FFFF)
+    if kind == 13:
+        return "".join(code_point(rng, 0, 0x2FFF) for _ in range(rng.randint(1, 4)))
+    if kind == 14:
+        block = rng.randrange(0, 0x33000, 0x80)
+        return "".join(code_point(rng, block, block + 0x7F) if not 0xD780 <= block < 0xE000 else "?" for _ in range(3))
+    if kind == 15:
+        return "".join(chr(rng.randint(0, 0x7F)) for _ in range(rng.randint(1, 8)))
+    return rng.choice(["▁", "▁▁", " ▁", "Ġ", "Ċ", "_", "\x00", "\ufffd"]) * rng.randint(1, 2)
+
+
+def strings(rng, count, added):
+    for _ in range(count):
+        yield "".join(piece(rng, added) for _ in range(rng.choice((1, 2, 3, 5, 8, 20))))
+
+
+def id_lists(rng, count, ids, byte_like):
+    """Mostly tokens that hold pieces of characters, so that ill-formed UTF-8 is the rule."""
+    for _ in range(count):
+        yield [rng.choice(byte_like) if rng.random() < 0.7 else rng.choice(ids) for _ in range(rng.randint(0, 12))]
+
+
+def run(perft, model, options, lines):
+    with tempfile.TemporaryFile("w+", encoding="ascii") as source:
+        source.writelines(json.dumps(line) + "\n" for line in lines)
+        source.seek(0)
+        done = subprocess.run([perft, "tokenize", "--model", model, *options], stdin=source, capture_output=True,
+                              check=False)
+    if done.returncode != 0:
+        sys.exit(f"perft tokenize {options} failed on {model}: {done.stderr.decode()}")
+    return [json.loads(line) for line in done.stdout.decode().split("\n")[:-1]]
+
+
+def compare(what, inputs, expected, actual):
+    if len(expected) != len(actual):
+        sys.exit(f"{what}: {len(actual)} lines, expected {len(expected)}")
+    wrong = [i for i in range(len(inputs)) if expected[i] != actual[i]]
+    for i in wrong[:5]:
+        print(f"{what}: input {inputs[i]!r}\n  expected {expected[i]!r}\n  actual   {actual[i]!r}")
+    print(f"{what}: {len(inputs)} compared, {len(wrong)} different")
+    return len(wrong)
+
+
+def check_model(perft, model, count, seed):
+    rng = random.Random(f"{seed} {os.path.basename(os.path.normpath(model))}")
+    reference = Tokenizer.from_file(os.path.join(model, "tokenizer.json"))
+    added = [token.content for token in reference.get_added_tokens_decoder().values()]
+    texts = list(strings(rng, count, added))
+    wrong = 0
+    for options, special in (([], True), (["--no-special-tokens"], False)):
+        share = texts if special else texts[:count // 4]
+        expected = [e.ids for e in reference.encode_batch(share, add_special_tokens=special)]
+        wrong += compare(f"{model} encode {options}", share, expected, run(perft, model, options, share))
+
+    vocabulary = reference.get_vocab()
+    ids = sorted(vocabulary.values())
+    byte_like = [i for token, i in vocabulary.items()
+                 if token.startswith("<0x") or (len(token) <= 3 and any(0x80 <= ord(c) < 0x180 for c in token))]
+    lists = list(id_lists(rng, count // 2, ids, sorted(byte_like)))
+    for options, skip in (([], True), (["--keep-special-tokens"], False)):
+        expected = reference.decode_batch(lists, skip_special_tokens=skip)
+        wrong += compare(f"{model} decode {options}", lists, expected, run(perft, model, ["--decode", *options], lists))
+    return wrong
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("perft")
+    parser.add_argument("models", nargs="+")
+    parser.add_argument("--count", type=int, default=20000, help="strings for each model")
+    parser.add_argument("--seed", type=int, default=1)
+    options = parser.parse_args()
+    wrong = sum(check_model(options.perft, model, options.count, options.seed) for model in options.models)
+    sys.exit(1 if wrong else 0)
+
+
+if __name__ == "__main__":
+    main()
