@@ -21,7 +21,7 @@ TEST_CASE("progress_line shows everything on 80 columns", "[train][progress]") {
 
 TEST_CASE("progress_line leaves out what matters least on narrow terminals", "[train][progress]") {
   CHECK(perft::progress_line(kHalf, 70) == " 50% [##...] 120/240  loss 1.2346  1:02:03 left  1.53k tok/s  1.23 GB");
-  CHECK(perft::progress_line(kHalf, 69) == " 50% [######......] 120/240  loss 1.2346  1:02:03 left  1.53k tok/s");
+  CHECK(perft::progress_line(kHalf, 69) == " 50% [######.......] 120/240  loss 1.2346  1:02:03 left  1.53k tok/s");
   CHECK(perft::progress_line(kHalf, 58) == "120/240  loss 1.2346  1:02:03 left  1.53k tok/s  1.23 GB");
   CHECK(perft::progress_line(kHalf, 40) == "120/240  loss 1.2346  1:02:03 left");
   CHECK(perft::progress_line(kHalf, 22) == "120/240  loss 1.2346");
