@@ -112,7 +112,7 @@ def cycles(edges):
 def main():
     top = tree.root()
     edges, findings = {}, []
-    headers = tree.headers(top)
+    headers = tree.headers(top) + tree.headers(top, "*.inc")
     for header in headers:
         findings += check_header(top, header, edges)
     findings += cycles(edges)

@@ -13,10 +13,10 @@ def root():
     return pathlib.Path(paths[0]).resolve() if paths else pathlib.Path(__file__).resolve().parent.parent
 
 
-def headers(top):
+def headers(top, pattern="*.hpp"):
     """Every header of the library as a path relative to include/, the umbrella left out."""
     include = top / "include"
-    found = (p.relative_to(include).as_posix() for p in include.rglob("*.hpp"))
+    found = (p.relative_to(include).as_posix() for p in include.rglob(pattern))
     return sorted(h for h in found if h != "perft/perft.hpp")
 
 
