@@ -1,0 +1,107 @@
+#pragma once
+// Rotary position embedding, the rotate-half form of Hugging Face.
+
+#include <cmath>        // std::pow, std::cos, std::sin
+#include <cstdint>      // positions
+#include <memory>       // shared tables
+#include <span>         // positions
+#include <string_view>  // node name
+
+#include "perft/autograd/variable.hpp"
+#include "perft/core/parallel.hpp"
+#include "perft/ops/rows.hpp"
+
+namespace perft::inline PERFT_ABI {
+
+/// cos and sin of position · theta^(−2i/d) for the tokens of one batch, i in [0, d/2).
+template <class P>
+struct RopeTable {
+  Tensor<P> cosine;  // [T, d/2]
+  Tensor<P> sine;    // [T, d/2]
+};
+
+/// positions [T] -> tables in P. Frequencies and angles are formed in P: in fp32 transformers forms them in fp32, and
+/// at position 4096 that is visible. Source: Su et al. 2021, eq. 34; transformers OlmoeRotaryEmbedding.
+template <class P>
+RopeTable<P> rope_table(std::span<const std::int32_t> positions, std::int64_t head_dim, double theta) {
+  check<ShapeError>(head_dim > 0 && head_dim % 2 == 0, "rope: head dimension ", head_dim, ", expected an even number");
+  const std::int64_t half = head_dim / 2;
+  const auto tokens = static_cast<std::int64_t>(positions.size());
+  RopeTable<P> table{Tensor<P>::empty({tokens, half}), Tensor<P>::empty({tokens, half})};
+  for (std::int64_t i = 0; i < half; ++i) {
+    const P exponent = static_cast<P>(2 * i) / static_cast<P>(head_dim);
+    const P frequency = P{1} / static_cast<P>(std::pow(theta, static_cast<double>(exponent)));
+    for (std::int64_t t = 0; t < tokens; ++t) {
+      const P angle = static_cast<P>(positions[static_cast<std::size_t>(t)]) * frequency;
+      table.cosine.mutable_data()[t * half + i] = static_cast<P>(std::cos(static_cast<double>(angle)));
+      table.sine.mutable_data()[t * half + i] = static_cast<P>(std::sin(static_cast<double>(angle)));
+    }
+  }
+  return table;
+}
+
+/// For each head's (a, b) = (x[i], x[i + d/2]): y = (a cos − b sin, b cos + a sin).
+/// x [T, heads · d] C -> y [T, heads · d] C; heads follows from the shapes. direction −1 rotates back, which is the
+/// backward pass. Throws ShapeError if x's width is no multiple of d or its rows are not the table's.
+template <ComputeType C>
+Tensor<C> rope_forward(const Tensor<C>& x, const RopeTable<Param<C>>& table, Param<C> direction = 1) {
+  using P = Param<C>;
+  const std::int64_t half = table.cosine.size(1);
+  const std::int64_t width = x.rank() == 2 ? x.size(1) : 0;
+  check<ShapeError>(x.rank() == 2 && x.contiguous() && x.size(0) == table.cosine.size(0) && width % (2 * half) == 0,
+                    "rope: x is ", x.shape(), ", expected contiguous [", table.cosine.size(0), ", multiple of ",
+                    2 * half, "]");
+  Tensor<C> y = Tensor<C>::empty(x.shape());
+  C* out = y.mutable_data();
+  parallel_for(x.size(0), row_grain(width), [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t t = begin; t < end; ++t) {
+      const P* cosine = table.cosine.data() + t * half;
+      const P* sine = table.sine.data() + t * half;
+      for (std::int64_t h = 0; h < width; h += 2 * half) {
+        const C* xt = x.data() + t * width + h;
+        C* yt = out + t * width + h;
+        for (std::int64_t i = 0; i < half; ++i) {
+          const P a = xt[i];
+          const P b = xt[i + half];
+          const P s = direction * sine[i];
+          yt[i] = static_cast<C>(a * cosine[i] - b * s);
+          yt[i + half] = static_cast<C>(b * cosine[i] + a * s);
+        }
+      }
+    }
+  });
+  return y;
+}
+
+/// Saves nothing of its own: the table belongs to the batch and is shared by all layers.
+template <ComputeType C>
+class RopeNode final : public Node {
+ public:
+  RopeNode(Edge x_edge, Edge y_edge, RopeTable<Param<C>> table)
+      : x_edge_(x_edge), y_edge_(y_edge), table_(std::move(table)) {}
+
+  std::string_view name() const override { return "rope"; }
+
+  std::size_t saved_bytes() const override { return 0; }
+
+  void backward(Tape& tape) override {
+    const Tensor<C> dy = tape.take_gradient<C>(y_edge_);
+    if (dy.defined()) {
+      tape.add_gradient(x_edge_, rope_forward(dy, table_, Param<C>{-1}));
+    }
+  }
+
+ private:
+  Edge x_edge_;
+  Edge y_edge_;
+  RopeTable<Param<C>> table_;
+};
+
+/// Differentiable rope_forward.
+template <ComputeType C>
+Variable<C> rope(const Variable<C>& x, const RopeTable<Param<C>>& table) {
+  return differentiable(rope_forward(x.value(), table), x.needs_gradient(),
+                        [&](Edge y_edge) { return std::make_unique<RopeNode<C>>(x.edge(), y_edge, table); });
+}
+
+}  // namespace perft::inline PERFT_ABI

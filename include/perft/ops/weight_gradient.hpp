@@ -1,0 +1,34 @@
+#pragma once
+// The one entry point through which a gradient with respect to a matrix is ever computed.
+
+#include <string_view>  // parameter names
+
+#include "perft/autograd/parameter.hpp"
+#include "perft/core/gemm.hpp"
+
+namespace perft::inline PERFT_ABI {
+
+/// Called with the parameter's name before its gradient is computed; null by default. Tests install one that throws for
+/// frozen names: frozen must mean that the product is never formed.
+inline void (*weight_gradient_hook)(std::string_view name) = nullptr;
+
+/// dW [out, in] += Σ_t dy[t, :]ᵀ x[t, :], accumulated in Param. `dy_transposed` is [out, T], `x` is [T, in] (either may
+/// be gathered); C is the precision operands are multiplied in.
+template <ComputeType C>
+void weight_gradient(Parameter<Param<C>>& w, std::int64_t tokens, const gemm::Operand& dy_transposed,
+                     const gemm::Operand& x) {
+  if (weight_gradient_hook != nullptr) {
+    weight_gradient_hook(w.name());
+  }
+  auto& dw = w.gradient_accumulator();
+  gemm::Problem<C> problem;
+  problem.m = dw.size(0);
+  problem.n = dw.size(1);
+  problem.k = tokens;
+  problem.a = dy_transposed;
+  problem.b = x;
+  problem.c = {dw.mutable_data(), dtype_of<Param<C>>, dw.stride(0), dw.stride(1), true};
+  gemm::run(problem);
+}
+
+}  // namespace perft::inline PERFT_ABI
