@@ -1,7 +1,7 @@
 #pragma once
 // Byte-pair encoding: a word becomes its characters' tokens, then the pair of lowest rank is merged until none is left.
 
-#include <algorithm>    // heap operations
+#include <algorithm>    // heap operations, searches
 #include <array>        // byte tables, short words
 #include <cstddef>      // std::size_t
 #include <cstdint>      // fixed-width integers
@@ -12,6 +12,8 @@
 
 #include "perft/text/merge_table.hpp"
 #include "perft/text/pretokenize.hpp"
+#include "perft/text/seams.hpp"
+#include "perft/text/unicode.hpp"
 #include "perft/text/vocabulary.hpp"
 #include "perft/text/word_cache.hpp"
 
@@ -52,62 +54,56 @@ class Bpe {
  public:
   Bpe() = default;
 
-  /// `vocabulary` is read here and not kept, except that encode() must be given the same one.
-  Bpe(const Vocabulary& vocabulary, MergeTable merges, std::span<const std::int32_t> products, BpeOptions options)
-      : merges_(std::move(merges)), options_(options) {
+  /// A rule's rank is its index. `vocabulary` is not kept; encode() must be given the same one.
+  Bpe(const Vocabulary& vocabulary, std::span<const BpeRule> rules, BpeOptions options)
+      : merges_(rules), options_(options), characters_(0x10000, -1) {
     static constexpr std::string_view kDigits = "0123456789ABCDEF";
     bytes_complete_ = true;
     for (std::size_t b = 0; b < 256; ++b) {
       const std::string name = {'<', '0', 'x', kDigits[b >> 4], kDigits[b & 15], '>'};
-      fallback_[b] = vocabulary.find(name);
+      fallback_[b] = vocabulary.find_in_model(name);
       const char byte = static_cast<char>(static_cast<unsigned char>(b));
-      bytes_[b] = vocabulary.find(ByteAlphabet::get().spell(std::string_view(&byte, 1)));
+      bytes_[b] = vocabulary.find_in_model(ByteAlphabet::get().spell(std::string_view(&byte, 1)));
       bytes_complete_ = bytes_complete_ && bytes_[b] >= 0;
     }
-    spaces_split_ = !options.byte_level && vocabulary.find(kSpace) >= 0;
-    for (const std::int32_t product : products) {
-      spaces_split_ = spaces_split_ && !joins_across_space(vocabulary.token(product));
+    for (std::int32_t id = 0; id < vocabulary.size(); ++id) {
+      const std::string& token = vocabulary.token(id);
+      if (!token.empty() && token.size() < 4 && utf8_length(token[0]) == token.size()) {
+        characters_[utf8_decode(token, 0)] = id;
+      }
+    }
+    // A symbol that is not spelled as the text is must not be merged, or a seam in the text could be crossed.
+    const auto foreign = [&](std::int32_t id) {
+      return id == options.unk || std::find(fallback_.begin(), fallback_.end(), id) != fallback_.end();
+    };
+    const bool plain = std::none_of(rules.begin(), rules.end(), [&](const BpeRule& rule) {
+      return foreign(rule.left) || foreign(rule.right);
+    });
+    has_seams_ = !options.byte_level && plain;
+    if (has_seams_) {
+      seams_ = Seams(vocabulary, rules);
     }
   }
 
   /// Appends the ids of `word` (not empty): raw bytes if byte_level, else valid UTF-8.
   void encode(const Vocabulary& vocabulary, std::string_view word, BpeScratch& scratch,
               std::vector<std::int32_t>& out) const {
-    if (!spaces_split_) {
+    if (!has_seams_) {
       encode_word(vocabulary, word, options_.ignore_merges, scratch, out);
       return;
     }
     if (options_.ignore_merges) {
-      if (const std::int32_t id = vocabulary.find(word); id >= 0) {
+      if (const std::int32_t id = vocabulary.find_in_model(word); id >= 0) {
         out.push_back(id);
         return;
       }
     }
-    // No product has "▁" behind another character, so no merge crosses that seam: the parts between are independent.
-    std::size_t begin = 0;
-    while (begin < word.size()) {
-      std::size_t end = begin;
-      while (word.substr(end, kSpace.size()) == kSpace) {
-        end += kSpace.size();
-      }
-      end = word.find(kSpace, end);
-      end = end == std::string_view::npos ? word.size() : end;
-      encode_word(vocabulary, word.substr(begin, end - begin), false, scratch, out);
-      begin = end;
-    }
+    seams_.split(word, [&](std::string_view part) { encode_word(vocabulary, part, false, scratch, out); });
   }
 
  private:
-  static constexpr std::string_view kSpace = "\xE2\x96\x81";  // ▁ U+2581
   static constexpr std::size_t kShort = 24;  // up to here a scan for the lowest rank beats a heap (measured)
   static constexpr std::int32_t kMerged = -2;
-
-  static bool joins_across_space(std::string_view token) {
-    while (token.substr(0, kSpace.size()) == kSpace) {
-      token.remove_prefix(kSpace.size());
-    }
-    return token.find(kSpace) != std::string_view::npos;
-  }
 
   void encode_word(const Vocabulary& vocabulary, std::string_view word, bool whole, BpeScratch& scratch,
                    std::vector<std::int32_t>& out) const {
@@ -117,8 +113,8 @@ class Bpe {
     }
     const std::size_t first = out.size();
     const std::int32_t id = !whole                ? -1
-                            : options_.byte_level ? vocabulary.find(ByteAlphabet::get().spell(word))
-                                                  : vocabulary.find(word);
+                            : options_.byte_level ? vocabulary.find_in_model(ByteAlphabet::get().spell(word))
+                                                  : vocabulary.find_in_model(word);
     if (id >= 0) {
       out.push_back(id);
     } else {
@@ -144,7 +140,8 @@ class Bpe {
     bool unknown = false;  // a fused unk is pending; it is written before the next known character, as in the reference
     for (std::size_t at = 0; at < word.size(); at += utf8_length(word[at])) {
       const std::string_view character = word.substr(at, utf8_length(word[at]));
-      if (const std::int32_t id = vocabulary.find(character); id >= 0) {
+      const std::int32_t id = character.size() < 4 ? characters_[utf8_decode(character, 0)] : vocabulary.find_in_model(character);
+      if (id >= 0) {
         if (unknown) {
           ids.push_back(options_.unk);
           unknown = false;
@@ -268,8 +265,10 @@ class Bpe {
   BpeOptions options_;
   std::array<std::int32_t, 256> bytes_{};     // token of a byte, spelled in the ByteAlphabet
   std::array<std::int32_t, 256> fallback_{};  // token <0xNN>
+  std::vector<std::int32_t> characters_;      // token of a character below U+10000
   bool bytes_complete_ = false;
-  bool spaces_split_ = false;
+  bool has_seams_ = false;
+  Seams seams_;
 };
 
 }  // namespace perft::inline PERFT_ABI

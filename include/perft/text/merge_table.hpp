@@ -4,11 +4,19 @@
 #include <cstddef>  // std::size_t
 #include <cstdint>  // fixed-width integers
 #include <limits>   // kNone
+#include <span>     // rules
 #include <vector>   // the table
 
 #include "perft/core/config.hpp"
 
 namespace perft::inline PERFT_ABI {
+
+/// A merge rule in token ids, as a tokenizer.json lists them.
+struct BpeRule {
+  std::int32_t left;
+  std::int32_t right;
+  std::int32_t product;
+};
 
 /// What a pair of neighbouring tokens becomes, and how early: a smaller rank is merged first.
 struct BpeMerge {
@@ -23,33 +31,21 @@ class MergeTable {
 
   MergeTable() : slots_(2) {}
 
-  explicit MergeTable(std::size_t merges) {
+  /// A rule's rank is its index; of two rules for one pair the later counts.
+  explicit MergeTable(std::span<const BpeRule> rules) {
     std::size_t capacity = 2;
-    while (capacity < 2 * merges) {
+    while (capacity < 2 * rules.size()) {
       capacity *= 2;
     }
     slots_.resize(capacity);
-  }
-
-  /// Adds a merge (at most as many as announced), or replaces the one of the same pair.
-  void put(std::int32_t left, std::int32_t right, BpeMerge merge) {
-    const std::uint64_t pair = key(left, right);
-    std::size_t at = slot(pair);
-    while (slots_[at].merge.rank != kNone && slots_[at].pair != pair) {
-      at = (at + 1) & (slots_.size() - 1);
+    for (std::size_t rank = 0; rank < rules.size(); ++rank) {
+      const std::uint64_t pair = key(rules[rank].left, rules[rank].right);
+      slots_[slot(pair)] = {pair, {static_cast<std::uint32_t>(rank), rules[rank].product}};
     }
-    slots_[at] = {pair, merge};
   }
 
   /// The merge of two token ids; rank kNone if there is none.
-  BpeMerge find(std::int32_t left, std::int32_t right) const {
-    const std::uint64_t pair = key(left, right);
-    std::size_t at = slot(pair);
-    while (slots_[at].merge.rank != kNone && slots_[at].pair != pair) {
-      at = (at + 1) & (slots_.size() - 1);
-    }
-    return slots_[at].merge;
-  }
+  BpeMerge find(std::int32_t left, std::int32_t right) const { return slots_[slot(key(left, right))].merge; }
 
  private:
   struct Slot {
@@ -61,8 +57,13 @@ class MergeTable {
     return static_cast<std::uint64_t>(static_cast<std::uint32_t>(left)) << 32 | static_cast<std::uint32_t>(right);
   }
 
+  /// Where `pair` is, or would go.
   std::size_t slot(std::uint64_t pair) const {
-    return static_cast<std::size_t>(pair * 0x9E3779B97F4A7C15U >> 32) & (slots_.size() - 1);
+    std::size_t at = static_cast<std::size_t>(pair * 0x9E3779B97F4A7C15U >> 32) & (slots_.size() - 1);
+    while (slots_[at].merge.rank != kNone && slots_[at].pair != pair) {
+      at = (at + 1) & (slots_.size() - 1);
+    }
+    return at;
   }
 
   std::vector<Slot> slots_;

@@ -239,14 +239,13 @@ inline void Tokenizer::build_model(const JsonNode& model) {
   vocabulary.expect(vocabulary.is_object(), "an object of token: id");
   for (const auto& [token, value] : vocabulary.json().items()) {
     const JsonNode entry(value, model.file(), "model.vocab['" + token + "']");
-    entry.expect(vocabulary_.add(token, entry.index(Vocabulary::kMaxIds)), "an id that no other token has");
+    entry.expect(vocabulary_.add(token, entry.index(Vocabulary::kMaxIds), true), "an id that no other token has");
   }
 
   const JsonNode merges = model.at("merges");
   const std::size_t count = merges.array_size();
-  MergeTable table(count);
-  std::vector<std::int32_t> products;
-  products.reserve(count);
+  std::vector<BpeRule> rules;
+  rules.reserve(count);
   for (std::size_t rank = 0; rank < count; ++rank) {
     const Json& value = merges.json()[rank];
     std::string_view left;
@@ -271,8 +270,7 @@ inline void Tokenizer::build_model(const JsonNode& model) {
     if (a < 0 || b < 0 || product < 0) {
       merges[rank].expect(false, "two tokens that are, alone and joined, in model.vocab: \"a b\" or [\"a\", \"b\"]");
     }
-    table.put(a, b, {static_cast<std::uint32_t>(rank), product});
-    products.push_back(product);
+    rules.push_back({a, b, product});
   }
 
   BpeOptions options;
@@ -284,7 +282,7 @@ inline void Tokenizer::build_model(const JsonNode& model) {
     options.unk = vocabulary_.find(model.at("unk_token").string());
     model.at("unk_token").expect(options.unk >= 0, "a token of model.vocab");
   }
-  model_ = Bpe(vocabulary_, std::move(table), products, options);
+  model_ = Bpe(vocabulary_, rules, options);
 }
 
 inline void Tokenizer::build_added(const JsonNode& list) {
@@ -302,7 +300,7 @@ inline void Tokenizer::build_added(const JsonNode& list) {
       continue;
     }
     const std::int32_t known = vocabulary_.find(token.content);
-    entry.at("id").expect(known >= 0 ? known == token.id : vocabulary_.add(token.content, token.id),
+    entry.at("id").expect(known >= 0 ? known == token.id : vocabulary_.add(token.content, token.id, false),
                           "the id that model.vocab has for this content, or one that is free");
     std::string storage;
     std::string_view pattern = token.content;

@@ -2,37 +2,35 @@
 // Token strings and their ids, both ways.
 
 #include <cstddef>        // std::size_t
-#include <cstdint>        // std::int32_t
+#include <cstdint>        // fixed-width integers
 #include <functional>     // std::hash, std::equal_to
 #include <string>         // tokens
 #include <string_view>    // lookups
 #include <unordered_map>  // token -> id
 #include <vector>         // id -> token
 
-#include "perft/core/error.hpp"
+#include "perft/core/config.hpp"
 
 namespace perft::inline PERFT_ABI {
 
-/// A vocabulary; ids may have holes.
+/// A model's vocabulary and the added tokens beside it; ids may have holes.
 class Vocabulary {
  public:
   static constexpr std::int32_t kMaxIds = 1 << 24;  // a corrupt id must not ask for gigabytes; the largest known is 2^18
 
-  /// Adds a token; false if its string or its id (in [0, kMaxIds)) is taken.
-  bool add(const std::string& token, std::int32_t id) {
+  /// Adds a token of the model, or one that only the search for added tokens knows; false if its string or its id (in
+  /// [0, kMaxIds)) is taken.
+  bool add(const std::string& token, std::int32_t id, bool of_model) {
     const auto index = static_cast<std::size_t>(id);
-    if (index < present_.size() && present_[index]) {
-      return false;
-    }
-    if (!ids_.emplace(token, id).second) {
+    if (has(id) || !ids_.emplace(token, id).second) {
       return false;
     }
     if (index >= tokens_.size()) {
       tokens_.resize(index + 1);
-      present_.resize(index + 1, false);
+      origins_.resize(index + 1, Origin::kNone);
     }
     tokens_[index] = token;
-    present_[index] = true;
+    origins_[index] = of_model ? Origin::kModel : Origin::kAdded;
     return true;
   }
 
@@ -42,18 +40,25 @@ class Vocabulary {
     return it == ids_.end() ? -1 : it->second;
   }
 
+  /// The id of `token` if it is one of the model's, or -1.
+  std::int32_t find_in_model(std::string_view token) const {
+    const std::int32_t id = find(token);
+    return id >= 0 && origins_[static_cast<std::size_t>(id)] == Origin::kModel ? id : -1;
+  }
+
   /// One more than the largest id.
   std::int32_t size() const { return static_cast<std::int32_t>(tokens_.size()); }
 
-  /// How many tokens there are: size() less the holes.
-  std::size_t count() const { return ids_.size(); }
-
-  bool has(std::int32_t id) const { return id >= 0 && id < size() && present_[static_cast<std::size_t>(id)]; }
+  bool has(std::int32_t id) const {
+    return id >= 0 && id < size() && origins_[static_cast<std::size_t>(id)] != Origin::kNone;
+  }
 
   /// The string of an id that has() one.
   const std::string& token(std::int32_t id) const { return tokens_[static_cast<std::size_t>(id)]; }
 
  private:
+  enum class Origin : std::uint8_t { kNone, kModel, kAdded };
+
   struct Hash {
     using is_transparent = void;
     std::size_t operator()(std::string_view text) const { return std::hash<std::string_view>()(text); }
@@ -61,7 +66,7 @@ class Vocabulary {
 
   std::unordered_map<std::string, std::int32_t, Hash, std::equal_to<>> ids_;
   std::vector<std::string> tokens_;
-  std::vector<bool> present_;
+  std::vector<Origin> origins_;
 };
 
 }  // namespace perft::inline PERFT_ABI
