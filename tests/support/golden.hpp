@@ -25,11 +25,11 @@ struct GoldenTensor {
   std::vector<std::int64_t> integers;
 };
 
-/// Where tests/fixtures/golden lies: PERFT_TEST_FIXTURES if the build defines it (the path of tests/fixtures), else
+/// Where tests/fixtures/golden lies: PERFT_FIXTURES if the build defines it (the path of tests/fixtures), else
 /// beside this header.
 inline std::filesystem::path golden_folder() {
-#ifdef PERFT_TEST_FIXTURES
-  return std::filesystem::path(PERFT_TEST_FIXTURES) / "golden";
+#ifdef PERFT_FIXTURES
+  return std::filesystem::path(PERFT_FIXTURES) / "golden";
 #else
   return std::filesystem::path(__FILE__).parent_path().parent_path() / "fixtures" / "golden";
 #endif
