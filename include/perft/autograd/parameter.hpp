@@ -32,6 +32,11 @@ class Parameter {
     gradient_ = {};
   }
 
+  /// Files hold this matrix transposed ([in, out] here is [out, in] there): readers and writers swap.
+  bool stored_transposed() const { return stored_transposed_; }
+
+  void set_stored_transposed(bool transposed) { stored_transposed_ = transposed; }
+
   bool trainable() const { return trainable_; }
 
   void set_trainable(bool trainable) {
@@ -61,6 +66,7 @@ class Parameter {
   Tensor<T, Device> value_;
   Tensor<T, Device> gradient_;
   bool trainable_ = false;
+  bool stored_transposed_ = false;
 };
 
 }  // namespace perft::inline PERFT_ABI

@@ -51,6 +51,9 @@ class Tape {
   std::uint64_t epoch() const { return epoch_; }
 
   Edge new_slot() {
+    if (finished_) {
+      clear();
+    }
     slots_.emplace_back();
     return {static_cast<std::int32_t>(slots_.size()) - 1};
   }
@@ -90,20 +93,21 @@ class Tape {
     return std::move(typed<T, Device>(*slot));
   }
 
-  /// Runs every node once, newest first, and empties the tape. Seed the outputs with add_gradient before. If a node
-  /// throws, the tape is emptied too.
+  /// Runs every node once, newest first. Seed the outputs with add_gradient before; take the gradients of leaves after.
+  /// Variables of this recording are stale from now on. If a node throws, the tape is emptied.
   void backward() {
-    struct Clear {
-      Tape* tape;
-
-      ~Clear() { tape->clear(); }
-    } clear{this};
-
-    while (!nodes_.empty()) {
-      const std::unique_ptr<Node> node = std::move(nodes_.back());
-      nodes_.pop_back();
-      node->backward(*this);
+    try {
+      while (!nodes_.empty()) {
+        const std::unique_ptr<Node> node = std::move(nodes_.back());
+        nodes_.pop_back();
+        node->backward(*this);
+      }
+    } catch (...) {
+      clear();
+      throw;
     }
+    epoch_ = next_epoch();
+    finished_ = true;
   }
 
   void clear() {
@@ -112,6 +116,7 @@ class Tape {
     }
     slots_.clear();
     epoch_ = next_epoch();
+    finished_ = false;
   }
 
   std::size_t size() const { return nodes_.size(); }
@@ -154,6 +159,7 @@ class Tape {
   std::vector<std::unique_ptr<Node>> nodes_;
   std::vector<std::unique_ptr<SlotBase>> slots_;
   std::uint64_t epoch_ = next_epoch();
+  bool finished_ = false;  // backward has run; slots still hold the leaves' gradients
 };
 
 /// Records to `tape` while in scope.

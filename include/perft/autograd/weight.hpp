@@ -20,6 +20,10 @@ class Weight {
 
   explicit Weight(FrozenMatrix<Device> frozen) : frozen_(std::move(frozen)) {}
 
+  /// An owned matrix from the start (an adapter's router); not trainable until said so.
+  Weight(std::string name, Tensor<P, Device> value)
+      : parameter_(std::make_unique<Parameter<P, Device>>(std::move(name), std::move(value))) {}
+
   const std::string& name() const { return parameter_ ? parameter_->name() : frozen_.name(); }
 
   std::int64_t rows() const { return parameter_ ? parameter_->value().size(0) : frozen_.rows(); }
@@ -32,6 +36,9 @@ class Weight {
 
   /// The parameter to send a gradient to, or null: a frozen weight has none.
   Parameter<P, Device>* trained() const { return parameter_ && parameter_->trainable() ? parameter_.get() : nullptr; }
+
+  /// The owned parameter, trainable or not; null for a mapped matrix.
+  Parameter<P, Device>* parameter() const { return parameter_.get(); }
 
   /// Replaces the mapped matrix by an owned master in P (exact widening) with gradient.
   Parameter<P, Device>& make_trainable() {

@@ -1,0 +1,90 @@
+#pragma once
+// The causal language model that OLMoE and Mixtral both are; what differs is in ModelConfig and in the tensors' names.
+
+#include <memory>  // layers
+#include <string>  // paths
+#include <vector>  // layers
+
+#include "perft/autograd/checkpoint.hpp"
+#include "perft/models/config.hpp"
+#include "perft/nn/decoder_layer.hpp"
+#include "perft/ops/cross_entropy.hpp"
+#include "perft/ops/embedding.hpp"
+
+namespace perft::inline PERFT_ABI {
+
+/// Embedding, decoder layers, final norm, head. Built by load_model (models/load_model.hpp).
+template <ComputeType C>
+class CausalLm {
+ public:
+  using P = Param<C>;
+
+  ModelConfig config;
+  std::unique_ptr<Weight<P>> embed_tokens;
+  std::vector<std::unique_ptr<DecoderLayer<C>>> layers;
+  Parameter<P> norm;
+  std::unique_ptr<Weight<P>> lm_head;  // null: tied to embed_tokens
+
+  const Weight<P>& head() const { return lm_head ? *lm_head : *embed_tokens; }
+
+  ForwardContext<C> context(const Batch& batch) const {
+    return make_context<C>(batch, config.head_dim, config.rope_theta);
+  }
+
+  /// Final hidden states [T, D] (after the last norm) of the batch's tokens. `forward_context` is context(batch) with
+  /// its switches set, and must outlive the tape.
+  Variable<C> forward(const Batch& batch, ForwardContext<C>& forward_context) {
+    const std::int32_t padding = static_cast<std::int32_t>(config.pad_token_id.value_or(-1));
+    Variable<C> x = embedding<C>(batch.ids, *embed_tokens, padding);
+    for (std::size_t i = 0; i < layers.size(); ++i) {
+      if (!forward_context.recompute_layers) {
+        forward_context.layer = static_cast<std::int64_t>(i);
+        x = layers[i]->forward(x, forward_context);
+        continue;
+      }
+      auto trace = std::make_shared<RoutingTrace>();
+      x = checkpoint(x, trains(i), [this, i, trace, &forward_context](const Variable<C>& input, bool recomputing) {
+        forward_context.layer = static_cast<std::int64_t>(i);
+        forward_context.trace = trace.get();
+        forward_context.recomputing = recomputing;
+        trace->next = 0;
+        Variable<C> output = layers[i]->forward(input, forward_context);
+        forward_context.trace = nullptr;
+        forward_context.recomputing = false;
+        return output;
+      });
+    }
+    return rms_norm(x, norm, config.rms_norm_eps);
+  }
+
+  /// Logits [rows, V] of all given hidden states, in Param. For scoring and decoding; training never forms them.
+  Tensor<P> logits(const Tensor<C>& hidden) const { return linear_forward<P>(hidden, head()); }
+
+  /// Lists every member once, in hub order.
+  void visit(Visitor<C>& visitor) {
+    visitor.weight(*embed_tokens);
+    for (std::size_t i = 0; i < layers.size(); ++i) {
+      layers[i]->visit("model.layers." + std::to_string(i), visitor);
+    }
+    visitor.parameter(norm);
+    if (lm_head) {
+      visitor.weight(*lm_head);
+    }
+  }
+
+ private:
+  bool trains(std::size_t i) {
+    struct AnyTrained final : Visitor<C> {
+      bool found = false;
+
+      void weight(Weight<P>& w) override { found = found || w.trained() != nullptr; }
+
+      void parameter(Parameter<P>& p) override { found = found || p.trainable(); }
+    } any;
+
+    layers[i]->visit({}, any);
+    return any.found;
+  }
+};
+
+}  // namespace perft::inline PERFT_ABI

@@ -1,0 +1,49 @@
+#pragma once
+// The first columns of a matrix, differentiably.
+
+#include <algorithm>    // std::copy_n
+#include <memory>       // nodes
+#include <string_view>  // node name
+
+#include "perft/autograd/variable.hpp"
+
+namespace perft::inline PERFT_ABI {
+
+/// Saves nothing; dx is dy padded with zero columns.
+template <class P>
+class FirstColumnsNode final : public Node {
+ public:
+  FirstColumnsNode(Edge x_edge, Edge y_edge, std::int64_t width) : x_edge_(x_edge), y_edge_(y_edge), width_(width) {}
+
+  std::string_view name() const override { return "first_columns"; }
+
+  std::size_t saved_bytes() const override { return 0; }
+
+  void backward(Tape& tape) override {
+    const Tensor<P> dy = tape.take_gradient<P>(y_edge_);
+    if (!dy.defined()) {
+      return;
+    }
+    Tensor<P> dx = Tensor<P>::zeros({dy.size(0), width_});
+    for (std::int64_t t = 0; t < dy.size(0); ++t) {
+      std::copy_n(dy.data() + t * dy.size(1), dy.size(1), dx.mutable_data() + t * width_);
+    }
+    tape.add_gradient(x_edge_, std::move(dx));
+  }
+
+ private:
+  Edge x_edge_;
+  Edge y_edge_;
+  std::int64_t width_;
+};
+
+/// y = x[:, 0 … count). x [T, K] -> y [T, count], contiguous. Throws ShapeError if count > K.
+template <class P>
+Variable<P> first_columns(const Variable<P>& x, std::int64_t count) {
+  const Tensor<P> y = x.value().slice(1, 0, count).clone();
+  return differentiable(y, x.needs_gradient(), [&](Edge y_edge) {
+    return std::make_unique<FirstColumnsNode<P>>(x.edge(), y_edge, x.value().size(1));
+  });
+}
+
+}  // namespace perft::inline PERFT_ABI

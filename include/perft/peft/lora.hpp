@@ -1,0 +1,124 @@
+#pragma once
+// LoRA as decorators: around a linear slot (attention projections, router) and around the routed experts.
+
+#include <memory>   // wrapped slots
+#include <string>   // paths
+#include <utility>  // std::move
+
+#include "perft/nn/slots.hpp"
+#include "perft/ops/add.hpp"
+#include "perft/ops/low_rank.hpp"
+#include "perft/ops/moe_experts_backward.hpp"
+#include "perft/peft/bank.hpp"
+
+namespace perft::inline PERFT_ABI {
+
+/// y = W x + (α/r) B A dropout(x), added before the one rounding. Source: Hu et al. 2021; PEFT's Linear.
+template <ComputeType C>
+class LoraLinear final : public LinearSlot<C> {
+ public:
+  using P = Param<C>;
+
+  /// `path` is the slot's; parameters are named path + ".lora_A.weight" and ".lora_B.weight". `site` keys its dropout.
+  LoraLinear(std::unique_ptr<LinearSlot<C>> base, const std::string& path, const AdapterSpec& spec, std::int64_t layer,
+             std::uint64_t site, std::uint64_t seed)
+      : base_(std::move(base)), dropout_(spec.dropout), site_(site) {
+    bank_.in = base_->in();
+    bank_.out = base_->out();
+    bank_.alpha = spec.alpha;
+    bank_.experts.push_back(
+        make_low_rank_expert<P>(path + ".", spec, spec.rank_of(layer, 0), bank_.in, bank_.out, seed));
+  }
+
+  Variable<C> forward(const Variable<C>& x, ForwardContext<C>& context) override {
+    return cast<C>(forward_unrounded(x, context));
+  }
+
+  Variable<P> forward_unrounded(const Variable<C>& x, ForwardContext<C>& context) override {
+    return add(base_->forward_unrounded(x, context),
+               low_rank(x, {}, Variable<P>(), bank_, context.dropout(dropout_, site_)));
+  }
+
+  std::int64_t in() const override { return base_->in(); }
+
+  std::int64_t out() const override { return base_->out(); }
+
+  void visit(Visitor<C>& visitor) override {
+    base_->visit(visitor);
+    visit_bank<C>(bank_, visitor);
+  }
+
+  std::unique_ptr<LinearSlot<C>> release_base() override { return std::move(base_); }
+
+ private:
+  std::unique_ptr<LinearSlot<C>> base_;
+  LowRankBank<P> bank_;
+  double dropout_;
+  std::uint64_t site_;
+};
+
+/// Every expert's chosen matrices with their own LoRA, inside the fused expert op.
+template <ComputeType C>
+class LoraExperts final : public ExpertsSlot<C> {
+ public:
+  using P = Param<C>;
+  static constexpr std::uint64_t kDropoutSite = 16;  // … + 0, 1, 2 for gate, up, down
+
+  LoraExperts(std::unique_ptr<ExpertsSlot<C>> base, const std::string& path, const AdapterSpec& spec,
+              std::int64_t layer, std::uint64_t seed)
+      : base_(std::move(base)), dropout_(spec.dropout) {
+    const ExpertTable<P>& table = base_->table();
+
+    struct Branch {
+      const char* role;
+      LowRankBank<P>& bank;
+      bool down;
+    };
+
+    for (const Branch& branch :
+         {Branch{"gate_proj", gate_, false}, Branch{"up_proj", up_, false}, Branch{"down_proj", down_, true}}) {
+      if (!spec.targets_role(branch.role)) {
+        continue;
+      }
+      branch.bank.in = branch.down ? table.front().down.cols() : table.front().gate.cols();
+      branch.bank.out = branch.down ? table.front().down.rows() : table.front().gate.rows();
+      branch.bank.alpha = spec.alpha;
+      for (std::size_t e = 0; e < table.size(); ++e) {
+        branch.bank.experts.push_back(make_low_rank_expert<P>(path + "." + std::to_string(e) + "." + branch.role + ".",
+                                                              spec, spec.rank_of(layer, static_cast<std::int64_t>(e)),
+                                                              branch.bank.in, branch.bank.out, seed));
+      }
+    }
+  }
+
+  Variable<P> forward(const Variable<C>& x, const Variable<P>& weights, std::shared_ptr<const RoutingPlan> plan,
+                      ForwardContext<C>& context) override {
+    auto lora = std::make_shared<ExpertLora<P>>();
+    const auto branch = [&](LowRankBank<P>& bank, std::uint64_t offset) -> ExpertLoraBranch<P> {
+      return {bank.experts.empty() ? nullptr : &bank, context.dropout(dropout_, kDropoutSite + offset)};
+    };
+    lora->gate = branch(gate_, 0);
+    lora->up = branch(up_, 1);
+    lora->down = branch(down_, 2);
+    return moe_experts(x, weights, std::move(plan), base_->table(), std::shared_ptr<const ExpertLora<P>>(lora),
+                       context.hidden);
+  }
+
+  const ExpertTable<P>& table() const override { return base_->table(); }
+
+  void visit(Visitor<C>& visitor) override {
+    base_->visit(visitor);
+    visit_bank<C>(gate_, visitor);
+    visit_bank<C>(up_, visitor);
+    visit_bank<C>(down_, visitor);
+  }
+
+  std::unique_ptr<ExpertsSlot<C>> release_base() override { return std::move(base_); }
+
+ private:
+  std::unique_ptr<ExpertsSlot<C>> base_;
+  LowRankBank<P> gate_, up_, down_;
+  double dropout_;
+};
+
+}  // namespace perft::inline PERFT_ABI

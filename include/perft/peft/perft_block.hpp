@@ -1,0 +1,98 @@
+#pragma once
+// PERFT: y = MoE(x) + Σ_j w_j(x) Δ_j(x). The four variants differ in nothing but which Δ_j a token goes through, and w.
+
+#include <memory>   // the wrapped block
+#include <string>   // paths
+#include <utility>  // std::move
+
+#include "perft/nn/slots.hpp"
+#include "perft/ops/add.hpp"
+#include "perft/ops/columns.hpp"
+#include "perft/ops/linear.hpp"
+#include "perft/ops/low_rank.hpp"
+#include "perft/peft/bank.hpp"
+
+namespace perft::inline PERFT_ABI {
+
+/// | variant | experts | plan                      | weights |
+/// | S       | 1       | always it                 | 1       |
+/// | D       | M       | all of them               | 1       |
+/// | R       | M       | top-k of its own router G̃ | G̃'s     |
+/// | E       | N       | the base router's own     | G's     |
+/// (E: Σ G (E + Δ) = MoE + Σ G Δ.) Source: PERFT (arXiv 2411.08212) eq. 3–7.
+template <ComputeType C>
+class PerftBlock final : public MoeBlock<C> {
+ public:
+  using P = Param<C>;
+  static constexpr std::uint64_t kDropoutSite = 1;
+
+  /// `path` is the block's ("model.layers.3.mlp"); parameters are named path + ".perft.…". `initializer_range` is the
+  /// standard deviation of the router's initial values.
+  PerftBlock(std::unique_ptr<MoeBlock<C>> base, const std::string& path, const AdapterSpec& spec, std::int64_t layer,
+             double initializer_range, std::uint64_t seed)
+      : base_(std::move(base)), spec_(spec) {
+    const MoeShape shape = base_->shape();
+    bank_.form = spec.delta;
+    bank_.in = bank_.out = shape.width;
+    bank_.alpha = spec.alpha;
+    check<ValueError>(spec.method != Method::kPerftE || spec.experts == 0 || spec.experts == shape.experts,
+                      "perft-e: ", spec.experts, " experts, expected the base's ", shape.experts, " (or leave it out)");
+    check<ValueError>(spec.router_weights == RouterWeights::kOwn || spec.top_k <= shape.top_k,
+                      "perft-r: router weights authors-olmoe take the base's first ", spec.top_k,
+                      " weights, but its top-k is ", shape.top_k);
+    const std::int64_t experts = spec.method == Method::kPerftS   ? 1
+                                 : spec.method == Method::kPerftE ? shape.experts
+                                                                  : spec.experts;
+    for (std::int64_t j = 0; j < experts; ++j) {
+      bank_.experts.push_back(make_low_rank_expert<P>(path + ".perft.experts." + std::to_string(j) + ".", spec,
+                                                      spec.rank_of(layer, j), shape.width, shape.width, seed));
+    }
+    if (spec.method == Method::kPerftR) {
+      router_ = Weight<P>(path + ".perft.router.weight", Tensor<P>::zeros({experts, shape.width}));
+      fill_normal(*router_.parameter(), initializer_range, seed);
+      router_.parameter()->set_trainable(true);
+    }
+  }
+
+  MoeOutput<C> forward(const Variable<C>& x, ForwardContext<C>& context) override {
+    MoeOutput<C> out = base_->forward(x, context);
+    Tensor<std::int32_t> ids;
+    Variable<P> weights;
+    if (spec_.method == Method::kPerftE) {
+      ids = out.routing.ids;
+      weights = out.routing.weights;
+    } else if (spec_.method == Method::kPerftR) {
+      if (context.collect_adapter && !context.adapter_balance) {
+        context.adapter_balance = std::make_shared<LoadBalance>(bank_.size());
+      }
+      const Routing<P> own = context.route(linear<P>(x, router_, Precision::kParam), spec_.top_k,
+                                           base_->shape().renormalise, context.adapter_balance);
+      ids = own.ids;
+      weights =
+          spec_.router_weights == RouterWeights::kOwn ? own.weights : first_columns(out.routing.weights, spec_.top_k);
+    }
+    const Variable<P> delta = low_rank(x, ids, weights, bank_, context.dropout(spec_.dropout, kDropoutSite));
+    out.y = add(out.y, delta);
+    return out;
+  }
+
+  MoeShape shape() const override { return base_->shape(); }
+
+  void visit(const std::string& path, Visitor<C>& visitor) override {
+    base_->visit(path, visitor);
+    visit_bank<C>(bank_, visitor);
+    if (router_.parameter() != nullptr) {
+      visitor.weight(router_);
+    }
+  }
+
+  std::unique_ptr<MoeBlock<C>> release_base() override { return std::move(base_); }
+
+ private:
+  std::unique_ptr<MoeBlock<C>> base_;
+  AdapterSpec spec_;
+  LowRankBank<P> bank_;
+  Weight<P> router_;
+};
+
+}  // namespace perft::inline PERFT_ABI
