@@ -6,12 +6,14 @@
 #include <cmath>    // std::exp
 #include <cstddef>  // std::size_t
 #include <cstdint>  // fixed-width integers
+#include <cstring>  // std::memmove
 #include <limits>   // infinity
 
 #include "perft/core/config.hpp"
 #include "perft/core/dtype.hpp"
 #include "perft/core/rng.hpp"
 #include "perft/core/vec/half.hpp"
+#include "perft/core/vec/rows.hpp"
 
 namespace perft::inline PERFT_ABI {
 
@@ -20,15 +22,23 @@ namespace vec {
 /// dst[i] = src[i], rounded to nearest even where D is narrower. S, D among bf16, float, double; S also f16.
 template <class S, class D>
 void convert(const S* src, D* dst, std::int64_t n) {
-  for (std::int64_t i = 0; i < n; ++i) {
-    if constexpr (std::same_as<D, bf16> && !std::same_as<S, bf16>) {
-      dst[i] = bf16(static_cast<float>(src[i]));
-    } else if constexpr (std::same_as<S, D>) {
-      dst[i] = src[i];
-    } else if constexpr (std::same_as<S, double>) {
-      dst[i] = static_cast<D>(src[i]);
-    } else {
-      dst[i] = static_cast<D>(static_cast<float>(src[i]));
+  if constexpr (std::same_as<S, D>) {
+    if (n > 0) {
+      std::memmove(dst, src, static_cast<std::size_t>(n) * sizeof(S));
+    }
+  } else if constexpr (std::same_as<S, bf16> && std::same_as<D, float>) {
+    detail::rows().bf16_to_float(src, dst, n);
+  } else if constexpr (std::same_as<S, float> && std::same_as<D, bf16>) {
+    detail::rows().float_to_bf16(src, dst, n);
+  } else if constexpr (std::same_as<S, f16> && std::same_as<D, float>) {
+    detail::rows().half_to_float(src, dst, n);
+  } else {
+    for (std::int64_t i = 0; i < n; ++i) {
+      if constexpr (std::same_as<S, double>) {
+        dst[i] = static_cast<D>(src[i]);
+      } else {
+        dst[i] = static_cast<D>(static_cast<float>(src[i]));
+      }
     }
   }
 }
@@ -36,61 +46,89 @@ void convert(const S* src, D* dst, std::int64_t n) {
 /// x[i] = the bf16 value nearest to x[i].
 template <class T>
 void round_to_bf16(T* x, std::int64_t n) {
-  for (std::int64_t i = 0; i < n; ++i) {
-    x[i] = static_cast<T>(static_cast<float>(bf16(static_cast<float>(x[i]))));
+  if constexpr (std::same_as<T, float>) {
+    detail::rows().round_to_bf16(x, n);
+  } else {
+    for (std::int64_t i = 0; i < n; ++i) {
+      x[i] = static_cast<T>(static_cast<float>(bf16(static_cast<float>(x[i]))));
+    }
   }
 }
 
 /// Σ a[i]·b[i].
 template <class T>
 T dot(const T* a, const T* b, std::int64_t n) {
-  T s = 0;
-  for (std::int64_t i = 0; i < n; ++i) {
-    s += a[i] * b[i];
+  if constexpr (std::same_as<T, float>) {
+    return detail::rows().dot(a, b, n);
+  } else {
+    T s = 0;
+    for (std::int64_t i = 0; i < n; ++i) {
+      s += a[i] * b[i];
+    }
+    return s;
   }
-  return s;
 }
 
 /// y += alpha·x.
 template <class T>
 void axpy(T alpha, const T* x, T* y, std::int64_t n) {
-  for (std::int64_t i = 0; i < n; ++i) {
-    y[i] += alpha * x[i];
+  if constexpr (std::same_as<T, float>) {
+    detail::rows().axpy(alpha, x, y, n);
+  } else {
+    for (std::int64_t i = 0; i < n; ++i) {
+      y[i] += alpha * x[i];
+    }
   }
 }
 
 /// x *= alpha.
 template <class T>
 void scale(T alpha, T* x, std::int64_t n) {
-  for (std::int64_t i = 0; i < n; ++i) {
-    x[i] *= alpha;
+  if constexpr (std::same_as<T, float>) {
+    detail::rows().scale(alpha, x, n);
+  } else {
+    for (std::int64_t i = 0; i < n; ++i) {
+      x[i] *= alpha;
+    }
   }
 }
 
 /// out = a + b; out may be a or b.
 template <class T>
 void add(const T* a, const T* b, T* out, std::int64_t n) {
-  for (std::int64_t i = 0; i < n; ++i) {
-    out[i] = a[i] + b[i];
+  if constexpr (std::same_as<T, float>) {
+    detail::rows().add(a, b, out, n);
+  } else {
+    for (std::int64_t i = 0; i < n; ++i) {
+      out[i] = a[i] + b[i];
+    }
   }
 }
 
 /// out = a·b elementwise; out may be a or b.
 template <class T>
 void mul(const T* a, const T* b, T* out, std::int64_t n) {
-  for (std::int64_t i = 0; i < n; ++i) {
-    out[i] = a[i] * b[i];
+  if constexpr (std::same_as<T, float>) {
+    detail::rows().mul(a, b, out, n);
+  } else {
+    for (std::int64_t i = 0; i < n; ++i) {
+      out[i] = a[i] * b[i];
+    }
   }
 }
 
 /// Σ x[i].
 template <class T>
 T sum(const T* x, std::int64_t n) {
-  T s = 0;
-  for (std::int64_t i = 0; i < n; ++i) {
-    s += x[i];
+  if constexpr (std::same_as<T, float>) {
+    return detail::rows().sum(x, n);
+  } else {
+    T s = 0;
+    for (std::int64_t i = 0; i < n; ++i) {
+      s += x[i];
+    }
+    return s;
   }
-  return s;
 }
 
 /// Σ x[i]².
@@ -102,29 +140,41 @@ T sum_squares(const T* x, std::int64_t n) {
 /// max x[i]; −∞ if n = 0, NaN if any element is NaN.
 template <class T>
 T max(const T* x, std::int64_t n) {
-  T m = -std::numeric_limits<T>::infinity();
-  for (std::int64_t i = 0; i < n; ++i) {
-    m = !(x[i] <= m) ? x[i] : m;
+  if constexpr (std::same_as<T, float>) {
+    return detail::rows().max(x, n);
+  } else {
+    T m = -std::numeric_limits<T>::infinity();
+    for (std::int64_t i = 0; i < n; ++i) {
+      m = !(x[i] <= m) ? x[i] : m;
+    }
+    return m;
   }
-  return m;
 }
 
 /// out[i] = exp(x[i] − shift), returns Σ out[i]; out may be x.
 template <class T>
 T exp_sum(const T* x, T shift, T* out, std::int64_t n) {
-  T s = 0;
-  for (std::int64_t i = 0; i < n; ++i) {
-    out[i] = std::exp(x[i] - shift);
-    s += out[i];
+  if constexpr (std::same_as<T, float>) {
+    return detail::rows().exp_sum(x, shift, out, n);
+  } else {
+    T s = 0;
+    for (std::int64_t i = 0; i < n; ++i) {
+      out[i] = std::exp(x[i] - shift);
+      s += out[i];
+    }
+    return s;
   }
-  return s;
 }
 
 /// a = silu(g)·u with silu(g) = g / (1 + exp(−g)); a may be g or u.
 template <class T>
 void silu_mul(const T* g, const T* u, T* a, std::int64_t n) {
-  for (std::int64_t i = 0; i < n; ++i) {
-    a[i] = g[i] / (T{1} + std::exp(-g[i])) * u[i];
+  if constexpr (std::same_as<T, float>) {
+    detail::rows().silu_mul(g, u, a, n);
+  } else {
+    for (std::int64_t i = 0; i < n; ++i) {
+      a[i] = g[i] / (T{1} + std::exp(-g[i])) * u[i];
+    }
   }
 }
 
@@ -132,28 +182,40 @@ void silu_mul(const T* g, const T* u, T* a, std::int64_t n) {
 /// overwrite g, u or da.
 template <class T>
 void silu_mul_backward(const T* g, const T* u, const T* da, T* dg, T* du, std::int64_t n) {
-  for (std::int64_t i = 0; i < n; ++i) {
-    const T s = T{1} / (T{1} + std::exp(-g[i]));
-    const T grad_g = da[i] * u[i] * s * (T{1} + g[i] * (T{1} - s));
-    const T grad_u = da[i] * g[i] * s;
-    dg[i] = grad_g;
-    du[i] = grad_u;
+  if constexpr (std::same_as<T, float>) {
+    detail::rows().silu_mul_backward(g, u, da, dg, du, n);
+  } else {
+    for (std::int64_t i = 0; i < n; ++i) {
+      const T s = T{1} / (T{1} + std::exp(-g[i]));
+      const T grad_g = da[i] * u[i] * s * (T{1} + g[i] * (T{1} - s));
+      const T grad_u = da[i] * g[i] * s;
+      dg[i] = grad_g;
+      du[i] = grad_u;
+    }
   }
 }
 
 /// out[q] = <x, rows[q·ld …]> for q in [0, count), rows of length n. Bit-equal to dot(x, row) of each row.
 template <class T>
 void multi_dot(const T* x, const T* rows, std::int64_t ld, std::int64_t count, std::int64_t n, T* out) {
-  for (std::int64_t q = 0; q < count; ++q) {
-    out[q] = dot(x, rows + q * ld, n);
+  if constexpr (std::same_as<T, float>) {
+    detail::rows().multi_dot(x, rows, ld, count, n, out);
+  } else {
+    for (std::int64_t q = 0; q < count; ++q) {
+      out[q] = dot(x, rows + q * ld, n);
+    }
   }
 }
 
 /// y += Σ_q coeff[q]·rows[q·ld …], q ascending for each element.
 template <class T>
 void multi_axpy(const T* coeff, const T* rows, std::int64_t ld, std::int64_t count, std::int64_t n, T* y) {
-  for (std::int64_t q = 0; q < count; ++q) {
-    axpy(coeff[q], rows + q * ld, y, n);
+  if constexpr (std::same_as<T, float>) {
+    detail::rows().multi_axpy(coeff, rows, ld, count, n, y);
+  } else {
+    for (std::int64_t q = 0; q < count; ++q) {
+      axpy(coeff[q], rows + q * ld, y, n);
+    }
   }
 }
 
@@ -171,7 +233,11 @@ template <class T>
 void philox_dropout_row(PhiloxKey key, std::array<std::uint32_t, 3> counter, double p, std::int64_t n, T* mask_scale) {
   const auto threshold = static_cast<std::uint32_t>(p * 0x1.0p32);
   const T keep = static_cast<T>(1.0 / (1.0 - p));
-  for (std::int64_t c = 0; c < n; c += 4) {
+  std::int64_t c = 0;
+  if constexpr (std::same_as<T, float>) {
+    c = detail::rows().philox_dropout(key, counter.data(), threshold, keep, n, mask_scale);
+  }
+  for (; c < n; c += 4) {
     const auto words = philox({counter[0], counter[1], counter[2], static_cast<std::uint32_t>(c / 4)}, key);
     for (std::int64_t w = 0; w < 4 && c + w < n; ++w) {
       mask_scale[c + w] = words[static_cast<std::size_t>(w)] < threshold ? T{0} : keep;

@@ -91,8 +91,9 @@ class Job {
     const auto limit = wave_bytes / static_cast<std::int64_t>(sizeof(E));
     for (std::size_t p = 0; p < plans_.size(); ++p) {
       const Plan<C>& plan = plans_[p];
-      for (std::int64_t begin = 0; begin < plan.packed_outer; begin += packed_chunk) {
-        const std::int64_t end = std::min(plan.packed_outer, begin + packed_chunk);
+      const std::int64_t step = packed_block(plan);
+      for (std::int64_t begin = 0; begin < plan.packed_outer; begin += step) {
+        const std::int64_t end = std::min(plan.packed_outer, begin + step);
         const std::int64_t size = chunk_size(plan, end - begin);
         if (!chunks_.empty() && shared_size_ + size > limit) {
           run_wave();
@@ -118,6 +119,11 @@ class Job {
 
   std::int64_t streamed_block(const Plan<C>& plan) const {
     return plan.streamed_is_rows ? round_up(64, kernel_.rows) : round_up(64, kernel_.columns * kernel_.panels);
+  }
+
+  std::int64_t packed_block(const Plan<C>& plan) const {
+    const std::int64_t whole = plan.streamed_is_rows ? kernel_.columns * kernel_.panels : kernel_.rows;
+    return packed_chunk / whole * whole;
   }
 
   void run_wave() {
@@ -182,7 +188,7 @@ class Job {
     const std::int64_t rows = plan.streamed_is_rows ? streamed_count : packed_count;
     const std::int64_t columns = plan.streamed_is_rows ? packed_count : streamed_count;
     const std::int64_t ld = round_up(columns, kernel_.columns);
-    const std::int64_t size = round_up(rows, kernel_.row_multiple) * ld;
+    const std::int64_t size = round_up(rows, 16) * ld;
     A* acc = thread_scratch().acc.template get<A>(static_cast<std::size_t>(size * plan.products));
     if (kernel_.begin != nullptr) {
       kernel_.begin();
@@ -211,7 +217,7 @@ class Job {
       A* turned = thread_scratch().turned.template get<A>(static_cast<std::size_t>(turned_size * plan.products));
       for (int product = 0; product < plan.products; ++product) {
         block.acc[product] = turned + product * turned_size;
-        transpose(acc + product * size, ld, block.acc[product], turned_ld, rows, columns);
+        turn(acc + product * size, ld, block.acc[product], turned_ld, rows, columns);
       }
       block.ld_row = turned_ld;
     }
@@ -260,6 +266,15 @@ class Job {
         const auto row_count = static_cast<int>(std::min<std::int64_t>(kernel_.rows, rows - i));
         kernel_.multiply(a + i * lda, lda, b + p * panel_stride, panel_stride, depth, c + i * ld + p * kernel_.columns,
                          ld, row_count, panel_count, k0 != 0);
+      }
+    }
+  }
+
+  /// dst[j·ldd + i] = src[i·lds + j]; both buffers reach to whole blocks.
+  void turn(const A* src, std::int64_t lds, A* dst, std::int64_t ldd, std::int64_t rows, std::int64_t columns) const {
+    for (std::int64_t j = 0; j < columns; j += kernel_.columns) {
+      for (std::int64_t i = 0; i < rows; i += kernel_.columns) {
+        kernel_.transpose(src + i * lds + j, lds, dst + j * ldd + i, ldd);
       }
     }
   }

@@ -13,20 +13,6 @@ namespace perft::inline PERFT_ABI {
 
 namespace gemm::detail {
 
-/// dst[j·ldd + i] = src[i·lds + j].
-template <class A>
-void transpose(const A* src, std::int64_t lds, A* dst, std::int64_t ldd, std::int64_t rows, std::int64_t columns) {
-  constexpr std::int64_t tile = 16;
-  for (std::int64_t i0 = 0; i0 < rows; i0 += tile) {
-    const std::int64_t i1 = std::min(rows, i0 + tile);
-    for (std::int64_t j = 0; j < columns; ++j) {
-      for (std::int64_t i = i0; i < i1; ++i) {
-        dst[j * ldd + i] = src[i * lds + j];
-      }
-    }
-  }
-}
-
 template <class T, class A>
 void store_row(const A* acc, const Output& c, std::int64_t i, std::int64_t j0, std::int64_t n) {
   T* out = static_cast<T*>(c.data) + i * c.row_stride + j0 * c.col_stride;

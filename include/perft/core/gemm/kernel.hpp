@@ -2,6 +2,7 @@
 // What the blocked driver needs from an instruction set, and the portable version of it.
 
 #include <cstdint>  // fixed-width integers
+#include <cstring>  // std::memcpy: sources may be unaligned
 
 #include "perft/core/config.hpp"
 #include "perft/core/dtype.hpp"
@@ -28,6 +29,14 @@ struct Kernel {
   /// c[i·ldc + j] (+)= Σ_k a[i·lda + k]·b(j, k); rows ≤ this->rows, panels ≤ this->panels; `load` false starts from 0.
   void (*multiply)(const E* a, std::int64_t lda, const E* b, std::int64_t panel_stride, std::int64_t k, A* c,
                    std::int64_t ldc, int rows, int panels, bool load) = nullptr;
+
+  /// dst[j·ldd + i] = src[i·lds + j] for a block of columns × columns words. A word is one A, which is also `depth`
+  /// packed elements.
+  void (*transpose)(const void* src, std::int64_t lds, void* dst, std::int64_t ldd) = nullptr;
+
+  /// Panels from k rows (a multiple of depth) of columns·panels elements each: src[q·lds + j] is element (j, q).
+  void (*panels_from_rows)(const E* src, std::int64_t lds, std::int64_t k, std::int64_t panels, E* dst,
+                           std::int64_t panel_stride) = nullptr;
 
   /// Bracket all use of multiply on a thread; null if there is nothing to do.
   void (*begin)() = nullptr;
@@ -61,6 +70,25 @@ void multiply_portable(const E* a, std::int64_t lda, const E* b, std::int64_t pa
   }
 }
 
+template <class E, int columns>
+void transpose_portable(const void* src, std::int64_t lds, void* dst, std::int64_t ldd) {
+  for (int i = 0; i < columns; ++i) {
+    for (int j = 0; j < columns; ++j) {
+      std::memcpy(static_cast<E*>(dst) + j * ldd + i, static_cast<const E*>(src) + i * lds + j, sizeof(E));
+    }
+  }
+}
+
+template <class E, int columns>
+void panels_from_rows_portable(const E* src, std::int64_t lds, std::int64_t k, std::int64_t panels, E* dst,
+                               std::int64_t panel_stride) {
+  for (std::int64_t q = 0; q < k; ++q) {
+    for (std::int64_t p = 0; p < panels; ++p) {
+      std::memcpy(dst + p * panel_stride + q * columns, src + q * lds + p * columns, columns * sizeof(E));
+    }
+  }
+}
+
 template <class E>
 Kernel<E, E> portable_kernel() {
   Kernel<E, E> kernel;
@@ -69,6 +97,8 @@ Kernel<E, E> portable_kernel() {
   kernel.panels = 2;
   kernel.k_block = 256;
   kernel.multiply = multiply_portable<E, E>;
+  kernel.transpose = transpose_portable<E, 8>;
+  kernel.panels_from_rows = panels_from_rows_portable<E, 8>;
   return kernel;
 }
 
