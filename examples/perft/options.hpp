@@ -14,6 +14,8 @@ namespace perft::cli {
 
 enum class Compute { bf16, f32, f64 };
 
+enum class DeviceName { cpu, cuda };
+
 enum class Method { perft_s, perft_d, perft_r, perft_e, lora, full };
 
 enum class Delta { lora, parallel };
@@ -24,11 +26,11 @@ enum class RouterDtype { f32, bf16 };
 
 /// Options that every command has.
 struct CommonOptions {
-  std::optional<Compute> dtype;  // default: bf16 where the machine computes in it, else f32
-  std::string device = "cpu";    // always "cpu": a build without CUDA refuses "cuda" before a handler runs
-  std::optional<int> threads;    // default: the machine's
-  std::string config;            // --config FILE as given, empty if none; its options are already merged in
-  bool json = false;             // the last stdout line is one JSON object
+  std::optional<Compute> dtype;         // default: bf16 where the machine computes in it, else f32
+  DeviceName device = DeviceName::cpu;  // a build without CUDA refuses cuda before a handler runs
+  std::optional<int> threads;           // default: the machine's
+  std::string config;                   // --config FILE as given, empty if none; its options are already merged in
+  bool json = false;                    // the last stdout line is one JSON object
 };
 
 struct FinetuneOptions : CommonOptions {

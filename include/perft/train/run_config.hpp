@@ -82,7 +82,7 @@ class RunConfig {
     return out;
   }
 
- private:
+  /// A value as TOML writes it.
   static std::string value_text(const ConfigValue& value) {
     if (const bool* flag = std::get_if<bool>(&value)) {
       return *flag ? "true" : "false";
@@ -105,6 +105,7 @@ class RunConfig {
     return out + "]";
   }
 
+ private:
   std::vector<Entry> entries_;
 };
 
