@@ -253,7 +253,7 @@ void settle(OptionTable& table, ScoreOptions&, bool complete) {
     require(table, {"model", "input", "output"});
     only_with(table, "lr", "steps");
     only_with(table, "clip", "steps");
-    only_with(table, "steps", "lr");
+    check<UsageError>(!table.given("steps") || table.given("lr"), "--steps needs --lr X");
   }
 }
 
@@ -270,7 +270,7 @@ void describe(OptionTable& table, InspectOptions& options) {
 void settle(OptionTable& table, InspectOptions& options, bool complete) {
   if (complete) {
     require(table, {"dir"});
-    only_with(table, "data", "router");
+    check<UsageError>(options.router || !table.given("data"), "--data is only for --router; give both or neither");
     check<UsageError>(!options.router || table.given("data"), "--router needs --data F.json[,...]");
   }
 }

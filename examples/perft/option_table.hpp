@@ -143,8 +143,7 @@ class OptionTable {
 
   /// Several texts with commas between them (in a config file also an array).
   Option& list(const char* name, std::vector<std::string>& target, const char* placeholder, const char* help) {
-    Option& option =
-        add(name, OptionKind::list, placeholder, help, "names with commas between them, none empty and none twice");
+    Option& option = add(name, OptionKind::list, placeholder, help, "names with commas between them, none empty");
     option.set = [&option, &target](const ConfigValue& value) {
       const auto* array = std::get_if<std::vector<std::string>>(&value);
       const auto* string = std::get_if<std::string>(&value);
@@ -154,7 +153,8 @@ class OptionTable {
       std::vector<std::string> items = array != nullptr ? *array : split_at_commas(*string);
       for (std::size_t i = 0; i < items.size(); ++i) {
         const auto here = items.begin() + static_cast<std::ptrdiff_t>(i);
-        if (items[i].empty() || std::find(items.begin(), here, items[i]) != here || !option.offers(items[i])) {
+        const bool again = !option.choices.empty() && std::find(items.begin(), here, items[i]) != here;
+        if (items[i].empty() || again || !option.offers(items[i])) {
           return false;
         }
       }
