@@ -68,7 +68,8 @@ class Bpe {
     }
     for (std::int32_t id = 0; id < vocabulary.size(); ++id) {
       const std::string& token = vocabulary.token(id);
-      if (!token.empty() && token.size() < 4 && utf8_length(token[0]) == token.size()) {
+      if (!token.empty() && token.size() < 4 && utf8_length(token[0]) == token.size() &&
+          vocabulary.find_in_model(token) == id) {
         characters_[utf8_decode(token, 0)] = id;
       }
     }
@@ -76,9 +77,8 @@ class Bpe {
     const auto foreign = [&](std::int32_t id) {
       return id == options.unk || std::find(fallback_.begin(), fallback_.end(), id) != fallback_.end();
     };
-    const bool plain = std::none_of(rules.begin(), rules.end(), [&](const BpeRule& rule) {
-      return foreign(rule.left) || foreign(rule.right);
-    });
+    const bool plain = std::none_of(rules.begin(), rules.end(),
+                                    [&](const BpeRule& rule) { return foreign(rule.left) || foreign(rule.right); });
     has_seams_ = !options.byte_level && plain;
     if (has_seams_) {
       seams_ = Seams(vocabulary, rules);
@@ -140,7 +140,8 @@ class Bpe {
     bool unknown = false;  // a fused unk is pending; it is written before the next known character, as in the reference
     for (std::size_t at = 0; at < word.size(); at += utf8_length(word[at])) {
       const std::string_view character = word.substr(at, utf8_length(word[at]));
-      const std::int32_t id = character.size() < 4 ? characters_[utf8_decode(character, 0)] : vocabulary.find_in_model(character);
+      const std::int32_t id =
+          character.size() < 4 ? characters_[utf8_decode(character, 0)] : vocabulary.find_in_model(character);
       if (id >= 0) {
         if (unknown) {
           ids.push_back(options_.unk);

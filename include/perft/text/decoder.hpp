@@ -163,7 +163,10 @@ class DecoderChain {
   /// The byte of a token spelled <0xNN>, or -1.
   static int fallback_byte(std::string_view token) {
     const auto digit = [](char c) {
-      return c >= '0' && c <= '9' ? c - '0' : c >= 'A' && c <= 'F' ? c - 'A' + 10 : c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+      return c >= '0' && c <= '9'   ? c - '0'
+             : c >= 'A' && c <= 'F' ? c - 'A' + 10
+             : c >= 'a' && c <= 'f' ? c - 'a' + 10
+                                    : -1;
     };
     if (token.size() != 6 || token.substr(0, 3) != "<0x" || token[5] != '>') {
       return -1;

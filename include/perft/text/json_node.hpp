@@ -22,7 +22,7 @@ class JsonNode {
     expect(value_->is_object(), "an object");
     const auto it = value_->find(std::string(name));
     if (it == value_->end()) {
-      fail<IoError>(file_, ": key '", path(name), "' is missing; replace the file by the model's own tokenizer.json");
+      fail<IoError>(file_, ": key ", in_quotes(path(name)), " is missing; use the model's own tokenizer.json");
     }
     return JsonNode(*it, file_, path(name));
   }
@@ -55,13 +55,13 @@ class JsonNode {
   }
 
   /// Boolean member `name`, or `otherwise` where it is absent or null.
-  bool boolean_or(std::string_view name, bool otherwise) const {
-    return has(name) ? at(name).boolean() : otherwise;
-  }
+  bool boolean_or(std::string_view name, bool otherwise) const { return has(name) ? at(name).boolean() : otherwise; }
 
   /// An integer in [0, limit).
   std::int32_t index(std::int32_t limit) const {
-    const bool fits = value_->is_number_unsigned() && value_->get<std::uint64_t>() < static_cast<std::uint64_t>(limit);
+    const bool fits = value_->is_number_unsigned() ? value_->get<std::uint64_t>() < static_cast<std::uint64_t>(limit)
+                                                   : value_->is_number_integer() && value_->get<std::int64_t>() >= 0 &&
+                                                         value_->get<std::int64_t>() < limit;
     if (!fits) {
       expect(false, "an integer ≥ 0 and < " + std::to_string(limit));
     }
@@ -78,14 +78,18 @@ class JsonNode {
 
   /// IoError unless `condition`: the value is present but wrong.
   void expect(bool condition, std::string_view expected) const {
-    check<IoError>(condition, file_, ": key '", key_.empty() ? "(whole file)" : key_, "': expected ", expected);
+    if (!condition) {
+      fail<IoError>(file_, ": ", key_.empty() ? "the file" : "key " + in_quotes(key_), " is wrong, expected ", expected,
+                    "; use the model's own tokenizer.json");
+    }
   }
 
   /// The value is legal but not implemented.
   [[noreturn]] void unsupported(std::string_view supported) const {
     const std::string shown = value_->dump(-1, ' ', true, Json::error_handler_t::replace);
-    fail<UnsupportedError>(file_, ": key '", key_, "': ", shown.size() > 60 ? shown.substr(0, 57) + "..." : shown,
-                           " is not supported; supported: ", supported);
+    fail<UnsupportedError>(file_, ": key ", in_quotes(key_), " is ",
+                           shown.size() > 60 ? shown.substr(0, 57) + "..." : shown,
+                           ", which is not supported; expected ", supported);
   }
 
  private:

@@ -3,6 +3,7 @@
 
 #include <utf8proc.h>  // canonical decomposition and composition
 
+#include <algorithm>    // canonical order
 #include <cstddef>      // std::size_t
 #include <cstdint>      // std::uint8_t
 #include <string>       // texts
@@ -17,20 +18,34 @@ namespace perft::inline PERFT_ABI {
 
 namespace detail {
 
-/// Appends the NFC form of `segment`: an optional starter and the marks after it.
+inline int combining_class(utf8proc_int32_t c) {
+  return utf8proc_get_property(c)->combining_class;
+}
+
+/// Appends the NFC form of `segment`: an optional starter and the characters after it that NFC may change.
 inline void append_nfc_segment(std::string& out, std::string_view segment, std::vector<utf8proc_int32_t>& buffer) {
   constexpr auto options = static_cast<utf8proc_option_t>(UTF8PROC_STABLE | UTF8PROC_COMPOSE);
-  const auto* bytes = reinterpret_cast<const utf8proc_uint8_t*>(segment.data());
-  const auto length = static_cast<utf8proc_ssize_t>(segment.size());
-  buffer.resize(segment.size() * 4);  // no canonical decomposition has more than 4 code points
-  const auto capacity = static_cast<utf8proc_ssize_t>(buffer.size());
-  utf8proc_ssize_t count = utf8proc_decompose(bytes, length, buffer.data(), capacity, options);
-  if (count >= 0 && count <= capacity) {
-    count = utf8proc_normalize_utf32(buffer.data(), count, options);
+  constexpr std::ptrdiff_t longest = 4;  // code points in a full canonical decomposition
+  buffer.clear();
+  for (std::size_t at = 0; at < segment.size(); at += utf8_length(segment[at])) {
+    const auto c = static_cast<utf8proc_int32_t>(utf8_decode(segment, at));
+    const std::size_t used = buffer.size();
+    buffer.resize(used + longest);
+    const utf8proc_ssize_t parts = utf8proc_decompose_char(c, buffer.data() + used, longest, options, nullptr);
+    check<ValueError>(parts > 0 && parts <= longest, "normalize: utf8proc cannot decompose code point ", c);
+    buffer.resize(used + static_cast<std::size_t>(parts));
   }
-  check<ValueError>(count >= 0 && count <= capacity, "normalize: utf8proc cannot compose a run of ", segment.size(),
-                    " bytes: ", utf8proc_errmsg(count));
-  for (utf8proc_ssize_t i = 0; i < count; ++i) {
+  // Marks in canonical order; utf8proc's own sort is quadratic in the length of a run.
+  for (auto begin = buffer.begin(); begin != buffer.end();) {
+    const auto end = std::find_if(begin, buffer.end(), [](utf8proc_int32_t c) { return combining_class(c) == 0; });
+    std::stable_sort(begin, end,
+                     [](utf8proc_int32_t a, utf8proc_int32_t b) { return combining_class(a) < combining_class(b); });
+    begin = end == buffer.end() ? end : end + 1;
+  }
+  const auto count = static_cast<utf8proc_ssize_t>(buffer.size());
+  const utf8proc_ssize_t composed = utf8proc_normalize_utf32(buffer.data(), count, options);
+  check<ValueError>(composed >= 0, "normalize: utf8proc cannot compose ", count, " code points");
+  for (utf8proc_ssize_t i = 0; i < composed; ++i) {
     append_utf8(out, static_cast<char32_t>(buffer[static_cast<std::size_t>(i)]));
   }
 }
@@ -56,8 +71,7 @@ inline std::string_view nfc(std::string_view text, std::string& storage) {
     }
     std::size_t begin = at;
     // A mark that the reference does not know must not be reordered with the ones after it: it stays outside.
-    if (previous < at &&
-        utf8proc_get_property(static_cast<utf8proc_int32_t>(utf8_decode(text, previous)))->combining_class == 0) {
+    if (previous < at && detail::combining_class(static_cast<utf8proc_int32_t>(utf8_decode(text, previous))) == 0) {
       begin = previous;
     }
     while (at < text.size() && (classes.at(text, at) & kNfcActive) != 0) {

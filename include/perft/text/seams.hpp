@@ -13,17 +13,17 @@
 
 namespace perft::inline PERFT_ABI {
 
-/// Models without a pre-tokeniser (Mixtral, Llama) see a whole text as one word, which no cache can hold. But a merge only
-/// makes the tokens it lists: if none of them has c before d, no merge crosses a seam c|d, and the two sides are merged
-/// independently. Letters, digits, punctuation and "▁" meet in such seams, so a text falls into words and the result stays
-/// exact. Characters count as ASCII, "▁" or any other.
+/// Models without a pre-tokeniser (Mixtral, Llama) see a whole text as one word, which no cache can hold. But a merge
+/// only makes the tokens it lists: if none of them has c before d, no merge crosses a seam c|d, and the two sides are
+/// merged independently. Letters, digits, punctuation and "▁" meet in such seams, so a text falls into words and the
+/// result stays exact. Characters count as ASCII, "▁" or any other.
 class Seams {
  public:
   /// No seams: a word stays whole.
   Seams() { joined_.fill(1); }
 
-  /// Looks for pairs of neighbours in the products of `rules`. A seam needs a right side that is itself a token, so that
-  /// no run of unknown characters spans it.
+  /// Looks for pairs of neighbours in the products of `rules`. A seam needs a right side that is itself a token, so
+  /// that no run of unknown characters spans it.
   Seams(const Vocabulary& vocabulary, std::span<const BpeRule> rules) {
     joined_.fill(0);
     for (const BpeRule& rule : rules) {

@@ -21,9 +21,9 @@ struct Utf8Step {
   Kind kind;
 };
 
-/// Looks at the bytes from `at` (< size). kInvalid and kIncomplete give the length of the maximal ill-formed part, which
-/// is replaced by a single U+FFFD (Unicode 15, section 3.9, table 3-8; Rust's from_utf8_lossy); kIncomplete means that
-/// only the end of the text stopped it.
+/// Looks at the bytes from `at` (< size). kInvalid and kIncomplete give the length of the maximal ill-formed part,
+/// which is replaced by a single U+FFFD (Unicode 15, section 3.9, table 3-8; Rust's from_utf8_lossy); kIncomplete means
+/// that only the end of the text stopped it.
 inline Utf8Step utf8_step(std::string_view bytes, std::size_t at) {
   const auto byte = [&](std::size_t i) { return static_cast<unsigned char>(bytes[i]); };
   const unsigned lead = byte(at);

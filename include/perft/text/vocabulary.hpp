@@ -16,7 +16,8 @@ namespace perft::inline PERFT_ABI {
 /// A model's vocabulary and the added tokens beside it; ids may have holes.
 class Vocabulary {
  public:
-  static constexpr std::int32_t kMaxIds = 1 << 24;  // a corrupt id must not ask for gigabytes; the largest known is 2^18
+  static constexpr std::int32_t kMaxIds = 1
+                                          << 24;  // a corrupt id must not ask for gigabytes; the largest known is 2^18
 
   /// Adds a token of the model, or one that only the search for added tokens knows; false if its string or its id (in
   /// [0, kMaxIds)) is taken.
@@ -61,6 +62,7 @@ class Vocabulary {
 
   struct Hash {
     using is_transparent = void;
+
     std::size_t operator()(std::string_view text) const { return std::hash<std::string_view>()(text); }
   };
 

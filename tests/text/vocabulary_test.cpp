@@ -1,0 +1,25 @@
+#include "perft/text/vocabulary.hpp"
+
+#include <catch2/catch.hpp>
+
+using namespace perft;
+
+TEST_CASE("a vocabulary maps both ways, with holes, and keeps added tokens apart") {
+  Vocabulary vocabulary;
+  CHECK(vocabulary.size() == 0);
+  CHECK(vocabulary.add("a", 3, true));
+  CHECK(vocabulary.add("<x>", 5, false));
+  CHECK_FALSE(vocabulary.add("a", 4, true));
+  CHECK_FALSE(vocabulary.add("b", 3, true));
+  CHECK(vocabulary.size() == 6);
+  CHECK(vocabulary.find("a") == 3);
+  CHECK(vocabulary.find("b") == -1);
+  CHECK(vocabulary.find("<x>") == 5);
+  CHECK(vocabulary.find_in_model("a") == 3);
+  CHECK(vocabulary.find_in_model("<x>") == -1);
+  CHECK(vocabulary.has(3));
+  CHECK_FALSE(vocabulary.has(4));
+  CHECK_FALSE(vocabulary.has(6));
+  CHECK_FALSE(vocabulary.has(-1));
+  CHECK(vocabulary.token(5) == "<x>");
+}
