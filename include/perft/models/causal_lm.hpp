@@ -1,6 +1,7 @@
 #pragma once
 // The causal language model that OLMoE and Mixtral both are; what differs is in ModelConfig and in the tensors' names.
 
+#include <cmath>   // std::isfinite
 #include <memory>  // layers
 #include <string>  // paths
 #include <vector>  // layers
@@ -60,6 +61,25 @@ class CausalLm {
   /// Logits [rows, V] of all given hidden states, in Param. For scoring and decoding; training never forms them.
   Tensor<P> logits(const Tensor<C>& hidden) const { return linear_forward<P>(hidden, head()); }
 
+  /// Where a non-finite number first appears in this batch's forward pass: "the embedding", "layer 3", "the final
+  /// norm", "the head". Runs the layers one by one; for error messages.
+  std::string first_non_finite(const Batch& batch) {
+    NoRecording pause;
+    ForwardContext<C> forward_context = context(batch);
+    Variable<C> x = embedding<C>(batch.ids, *embed_tokens);
+    if (!all_finite(x.value())) {
+      return "the embedding";
+    }
+    for (std::size_t i = 0; i < layers.size(); ++i) {
+      forward_context.layer = static_cast<std::int64_t>(i);
+      x = layers[i]->forward(x, forward_context);
+      if (!all_finite(x.value())) {
+        return "layer " + std::to_string(i);
+      }
+    }
+    return all_finite(rms_norm(x, norm, config.rms_norm_eps).value()) ? "the head" : "the final norm";
+  }
+
   /// Lists every member once, in hub order.
   void visit(Visitor<C>& visitor) {
     visitor.weight(*embed_tokens);
@@ -73,6 +93,15 @@ class CausalLm {
   }
 
  private:
+  static bool all_finite(const Tensor<C>& x) {
+    for (const C value : x.span()) {
+      if (!std::isfinite(static_cast<P>(value))) {
+        return false;
+      }
+    }
+    return true;
+  }
+
   bool trains(std::size_t i) {
     struct AnyTrained final : Visitor<C> {
       bool found = false;

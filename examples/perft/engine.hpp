@@ -1,0 +1,35 @@
+#pragma once
+// What the commands that run a model share; instantiated once per compute type (engine_<type>.cpp).
+
+#include <memory>  // models
+#include <string>  // folders
+
+#include "options.hpp"
+#include "perft/models/load_model.hpp"
+#include "perft/peft/adapter_io.hpp"
+
+namespace perft::cli {
+
+/// The compute type of a run: as asked, else bf16 where the machine multiplies it natively, else f32.
+Compute resolve_compute(const CommonOptions& options);
+
+/// Applies --threads.
+void apply_threads(const CommonOptions& options);
+
+/// A note for a person: stderr, only if it is a terminal.
+void note(const std::string& text);
+
+/// What adapter_config.json says of its base.
+inline BaseFacts base_facts(const ModelConfig& config) {
+  return {std::string(family_name(config.family)), config.hidden_size, config.num_hidden_layers, config.vocab_size,
+          config.num_experts};
+}
+
+template <ComputeType C>
+int score_with(const ScoreOptions& options);
+
+extern template int score_with<bf16>(const ScoreOptions&);
+extern template int score_with<float>(const ScoreOptions&);
+extern template int score_with<double>(const ScoreOptions&);
+
+}  // namespace perft::cli

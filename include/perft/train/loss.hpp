@@ -1,0 +1,96 @@
+#pragma once
+// One forward (and backward) pass over a micro-batch: the losses, and gradients added into the trainable parameters.
+
+#include <cmath>    // std::isfinite
+#include <cstdint>  // seeds
+#include <string>   // the first bad layer's name
+
+#include "perft/core/batch.hpp"
+#include "perft/nn/context.hpp"
+#include "perft/ops/cross_entropy.hpp"
+
+namespace perft::inline PERFT_ABI {
+
+struct LossOptions {
+  double lm_scale = 0;    // 1 / targets of the whole accumulated batch
+  double aux_weight = 0;  // coefficient · this micro-batch's share of the batch's real tokens
+  bool collect_aux = true;
+  bool training = false;  // dropout
+  std::uint64_t seed = 0;
+  std::uint64_t step = 0;
+  HiddenPolicy hidden = HiddenPolicy::kSave;
+  bool recompute_layers = false;
+};
+
+struct Losses {
+  double lm = 0;                // lm_scale · Σ nll
+  double aux = 0;               // of the base routers, not weighted
+  double adapter_aux = 0;       // of the PERFT-R routers, not weighted
+  std::size_t saved_bytes = 0;  // activations kept for backward
+};
+
+namespace detail {
+
+template <ComputeType C, class Model>
+ForwardContext<C> loss_context(Model& model, const Batch& batch, const LossOptions& options) {
+  ForwardContext<C> context = model.context(batch);
+  context.training = options.training;
+  context.seed = options.seed;
+  context.step = options.step;
+  context.hidden = options.hidden;
+  context.recompute_layers = options.recompute_layers;
+  if (options.collect_aux) {
+    context.base_balance = std::make_shared<LoadBalance>(model.config.num_experts);
+    context.collect_adapter = true;
+  }
+  return context;
+}
+
+inline void read_aux(const LoadBalance* base, const LoadBalance* adapter, Losses& losses) {
+  losses.aux = base != nullptr ? base->value() : 0;
+  losses.adapter_aux = adapter != nullptr ? adapter->value() : 0;
+}
+
+}  // namespace detail
+
+/// Losses only; records nothing.
+template <ComputeType C, class Model>
+Losses evaluate_loss(Model& model, const Batch& batch, const LossOptions& options) {
+  NoRecording pause;
+  ForwardContext<C> context = detail::loss_context<C>(model, batch, options);
+  const Variable<C> h = model.forward(batch, context);
+  Losses losses;
+  (void)cross_entropy(h, model.head(), {batch.loss_rows, batch.targets}, options.lm_scale, &losses.lm);
+  detail::read_aux(context.base_balance.get(), context.adapter_balance.get(), losses);
+  return losses;
+}
+
+/// d(lm + aux_weight · (aux + adapter_aux)) is added into the gradients of all trainable parameters.
+/// Throws NonFiniteError if the loss is not finite; nothing has been added then.
+template <ComputeType C, class Model>
+Losses accumulate_gradients(Model& model, const Batch& batch, const LossOptions& options) {
+  using P = Param<C>;
+  Tape tape;
+  ForwardContext<C> context = detail::loss_context<C>(model, batch, options);
+  Losses losses;
+  Recording recording(tape);
+  const Variable<C> h = model.forward(batch, context);
+  const Variable<P> lm = cross_entropy(h, model.head(), {batch.loss_rows, batch.targets}, options.lm_scale, &losses.lm);
+  detail::read_aux(context.base_balance.get(), context.adapter_balance.get(), losses);
+  check<NonFiniteError>(std::isfinite(losses.lm) && std::isfinite(losses.aux) && std::isfinite(losses.adapter_aux),
+                        "the loss is not finite (lm ", losses.lm, ", aux ", losses.aux, ", adapter aux ",
+                        losses.adapter_aux, ")");
+  for (LoadBalance* balance : {context.base_balance.get(), context.adapter_balance.get()}) {
+    if (balance != nullptr) {
+      balance->set_weight(options.aux_weight);
+    }
+  }
+  losses.saved_bytes = tape.saved_bytes();
+  if (lm.needs_gradient()) {
+    tape.add_gradient(lm.edge(), Tensor<P>::full({1}, P{1}));
+  }
+  tape.backward();
+  return losses;
+}
+
+}  // namespace perft::inline PERFT_ABI
