@@ -31,6 +31,17 @@ std::string entry(const std::string& name, const std::string& dtype, const std::
          std::to_string(begin) + "," + std::to_string(end) + "]}";
 }
 
+/// A header of these entries.
+std::string header_of(const std::vector<std::string>& entries) {
+  std::string header = "{";
+  for (const std::string& text : entries) {
+    if (header.size() > 1) header += ',';
+    header += text;
+  }
+  header += '}';
+  return header;
+}
+
 }  // namespace
 
 TEST_CASE("a file of the reference implementation is read as it is") {
@@ -66,7 +77,7 @@ TEST_CASE("tensors keep the mapping alive") {
   const TempFolder folder;
   TensorEntry tensor;
   {
-    const auto bytes = safetensors_bytes("{" + entry("a", "U8", "[2]", 0, 2) + "}", "xy");
+    const auto bytes = safetensors_bytes(header_of({entry("a", "U8", "[2]", 0, 2)}), "xy");
     tensor = *SafetensorsFile::open(folder.write("f", bytes)).find("a");
   }
   CHECK(static_cast<char>(tensor.data[1]) == 'y');
@@ -82,7 +93,7 @@ TEST_CASE("the data section may start at any byte and header order is free") {
   const TempFolder folder;
   for (std::size_t padding = 0; padding < 9; ++padding) {
     const std::string header =
-        "{" + entry("b", "U8", "[1]", 4, 5) + "," + entry("a", "F32", "[1]", 0, 4) + "}" + std::string(padding, ' ');
+        header_of({entry("b", "U8", "[1]", 4, 5), entry("a", "F32", "[1]", 0, 4)}) + std::string(padding, ' ');
     const auto file = SafetensorsFile::open(folder.write("f", safetensors_bytes(header, {"\0\0\x80\x3f!", 5})));
     CHECK(file.find("a")->is_aligned(4) == ((8 + header.size()) % 4 == 0));
     CHECK(perft::read_as<float>(*file.find("a")) == std::vector<float>{1.0F});
@@ -104,7 +115,7 @@ TEST_CASE("every lie of a header is one line that names file and tensor") {
       {"{\"a\":", 0, ": header: not valid JSON at byte 6; fix or replace the file"},
       {"{} x", 0, ": header: not valid JSON at byte 4; fix or replace the file"},
       {"{\"\xff\":1}", 0, ": header: not valid JSON at byte 3; fix or replace the file"},
-      {"{" + entry("a", "U8", "[1]", 0, 1) + "," + entry("a", "U8", "[1]", 0, 1) + "}", 1,
+      {header_of({entry("a", "U8", "[1]", 0, 1), entry("a", "U8", "[1]", 0, 1)}), 1,
        ": header: key \"a\" appears twice in one object, expected once; fix or replace the file"},
       {R"({"a":{"dtype":"U8","dtype":"I8","shape":[1],"data_offsets":[0,1]}})", 1,
        ": header: key \"dtype\" appears twice in one object, expected once; fix or replace the file"},
@@ -120,20 +131,20 @@ TEST_CASE("every lie of a header is one line that names file and tensor") {
        ": tensor \"a\": has no data_offsets, expected an object with dtype, shape and data_offsets" + again},
       {R"({"a":{"dtype":7,"shape":[1],"data_offsets":[0,1]}})", 1,
        ": tensor \"a\": dtype is not a string, expected one such as \"F32\"" + again},
-      {"{" + entry("a", "F33", "[1]", 0, 4) + "}", 4,
+      {header_of({entry("a", "F33", "[1]", 0, 4)}), 4,
        ": tensor \"a\": unknown dtype \"F33\", expected one of F64 F32 F16 BF16 I64 I32 I16 I8 U8 BOOL; write the file "
        "again"},
-      {"{" + entry("a", "U8", "4", 0, 4) + "}", 4,
+      {header_of({entry("a", "U8", "4", 0, 4)}), 4,
        ": tensor \"a\": shape is not an array, expected one of whole numbers" + again},
-      {"{" + entry("a", "U8", "[-1]", 0, 1) + "}", 1,
+      {header_of({entry("a", "U8", "[-1]", 0, 1)}), 1,
        ": tensor \"a\": shape holds \"-1\", expected whole numbers from 0 to 2^63 - 1" + again},
-      {"{" + entry("a", "U8", "[1.0]", 0, 1) + "}", 1,
+      {header_of({entry("a", "U8", "[1.0]", 0, 1)}), 1,
        ": tensor \"a\": shape holds \"1.0\", expected whole numbers from 0 to 2^63 - 1" + again},
-      {"{" + entry("a", "U8", "[9223372036854775808]", 0, 1) + "}", 1,
+      {header_of({entry("a", "U8", "[9223372036854775808]", 0, 1)}), 1,
        ": tensor \"a\": shape holds \"9223372036854775808\", expected whole numbers from 0 to 2^63 - 1" + again},
-      {"{" + entry("a", "U8", "[4294967296,4294967296]", 0, 0) + "}", 0,
+      {header_of({entry("a", "U8", "[4294967296,4294967296]", 0, 0)}), 0,
        ": tensor \"a\": shape [4294967296, 4294967296] overflows, expected a product below 2^63" + again},
-      {"{" + entry("a", "F64", "[1152921504606846976]", 0, 0) + "}", 0,  // 2^60 · 8 = 2^63
+      {header_of({entry("a", "F64", "[1152921504606846976]", 0, 0)}), 0,  // 2^60 · 8 = 2^63
        ": tensor \"a\": shape [1152921504606846976] overflows, expected a product below 2^63" + again},
       {R"({"a":{"dtype":"U8","shape":[1],"data_offsets":[0]}})", 1,
        ": tensor \"a\": data_offsets is not a pair of whole numbers, expected [begin, end]" + again},
@@ -141,27 +152,27 @@ TEST_CASE("every lie of a header is one line that names file and tensor") {
        ": tensor \"a\": data_offsets is not a pair of whole numbers, expected [begin, end]" + again},
       {R"({"a":{"dtype":"U8","shape":[1],"data_offsets":{"0":0,"1":1}}})", 1,
        ": tensor \"a\": data_offsets is not a pair of whole numbers, expected [begin, end]" + again},
-      {"{" + entry("a", "U8", "[1]", 1, 0) + "}", 1,
+      {header_of({entry("a", "U8", "[1]", 1, 0)}), 1,
        ": tensor \"a\": data_offsets [1, 0] are outside the data section, expected begin <= end <= 1" + again},
-      {"{" + entry("a", "U8", "[2]", 0, 2) + "}", 1,
+      {header_of({entry("a", "U8", "[2]", 0, 2)}), 1,
        ": tensor \"a\": data_offsets [0, 2] are outside the data section, expected begin <= end <= 1 (the file may be "
        "truncated)" +
            again},
-      {"{" + entry("a", "F32", "[2]", 0, 4) + "}", 4,
+      {header_of({entry("a", "F32", "[2]", 0, 4)}), 4,
        ": tensor \"a\": data_offsets span 4 bytes, expected 8 (F32 [2])" + again},
-      {"{" + entry("a", "U8", "[]", 0, 0) + "}", 0,
+      {header_of({entry("a", "U8", "[]", 0, 0)}), 0,
        ": tensor \"a\": data_offsets span 0 bytes, expected 1 (U8 [])" + again},
-      {"{" + entry("a", "U8", "[4]", 0, 4) + "," + entry("b", "U8", "[3]", 3, 6) + "}", 6,
+      {header_of({entry("a", "U8", "[4]", 0, 4), entry("b", "U8", "[3]", 3, 6)}), 6,
        ": tensor \"b\": data_offsets start at 3, expected 4 (overlaps another tensor); write the file again"},
-      {"{" + entry("a", "U8", "[4]", 0, 4) + "," + entry("b", "U8", "[4]", 0, 4) + "}", 4,
+      {header_of({entry("a", "U8", "[4]", 0, 4), entry("b", "U8", "[4]", 0, 4)}), 4,
        ": tensor \"b\": data_offsets start at 0, expected 4 (overlaps another tensor); write the file again"},
-      {"{" + entry("a", "U8", "[1]", 0, 1) + "," + entry("b", "U8", "[1]", 2, 3) + "}", 3,
+      {header_of({entry("a", "U8", "[1]", 0, 1), entry("b", "U8", "[1]", 2, 3)}), 3,
        ": tensor \"b\": data_offsets start at 2, expected 1 (bytes before it belong to no tensor); write the file "
        "again"},
-      {"{" + entry("a", "U8", "[1]", 1, 2) + "}", 2,
+      {header_of({entry("a", "U8", "[1]", 1, 2)}), 2,
        ": tensor \"a\": data_offsets start at 1, expected 0 (bytes before it belong to no tensor); write the file "
        "again"},
-      {"{" + entry("a", "U8", "[1]", 0, 1) + "}", 3,
+      {header_of({entry("a", "U8", "[1]", 0, 1)}), 3,
        ": 2 bytes after the last tensor, expected none; write the file again"},
       {"{}", 5, ": 5 bytes after the last tensor, expected none; write the file again"},
       {R"({"a\nb":{}})", 0,
@@ -177,7 +188,7 @@ TEST_CASE("every lie of a header is one line that names file and tensor") {
 TEST_CASE("dtypes of the format that perft lacks are called unsupported") {
   const TempFolder folder;
   for (const std::string dtype : {"U16", "U32", "U64", "F8_E4M3", "F8_E5M2"}) {
-    const std::string path = folder.write("f", safetensors_bytes("{" + entry("a", dtype, "[]", 0, 0) + "}", ""));
+    const std::string path = folder.write("f", safetensors_bytes(header_of({entry("a", dtype, "[]", 0, 0)}), ""));
     CHECK(io_test::message_of<UnsupportedError>([&] { SafetensorsFile::open(path); }) ==
           path + ": tensor \"a\": dtype " + dtype +
               " is not supported; convert it to F32, BF16 or F16 (integers to I64)");
@@ -216,7 +227,7 @@ TEST_CASE("lengths that cannot be true are refused before anything is read") {
 TEST_CASE("every truncation of a good file is an error") {
   const TempFolder folder;
   const std::string good =
-      safetensors_bytes("{" + entry("a", "F32", "[1]", 0, 4) + "," + entry("b", "U8", "[3]", 4, 7) + "}", "1234567");
+      safetensors_bytes(header_of({entry("a", "F32", "[1]", 0, 4), entry("b", "U8", "[3]", 4, 7)}), "1234567");
   CHECK_NOTHROW(SafetensorsFile::open(folder.write("f", good)));
   for (std::size_t keep = 0; keep < good.size(); ++keep) {
     const std::string path = folder.write("f", good.substr(0, keep));

@@ -23,7 +23,7 @@ class OddTensor {
  public:
   template <class T>
   OddTensor(DType dtype, const std::vector<T>& values) : bytes_(values.size() * sizeof(T) + 1) {
-    std::memcpy(bytes_.data() + 1, values.data(), values.size() * sizeof(T));
+    if (!values.empty()) std::memcpy(bytes_.data() + 1, values.data(), values.size() * sizeof(T));
     entry_.name = "t";
     entry_.path = "f";
     entry_.dtype = dtype;

@@ -3,6 +3,7 @@
 #include <algorithm>         // searching lists
 #include <catch2/catch.hpp>  // test cases
 #include <cstdint>           // integers
+#include <functional>        // ways to spoil a checkpoint
 #include <map>               // checkpoints in memory
 #include <string>            // texts
 #include <vector>            // tensors
@@ -240,7 +241,7 @@ TEST_CASE("BF16 and F16 weights are taken, rotary buffers and a tied head ignore
 }
 
 TEST_CASE("a checkpoint that does not fit its config is refused by file and tensor") {
-  const auto refusal = [](Family family, const auto& spoil) {
+  const auto refusal = [](Family family, const std::function<void(Checkpoint&, const ModelConfig&)>& spoil) {
     const TempFolder folder;
     const ModelConfig config = small(family);
     Checkpoint checkpoint = filled(config);

@@ -62,6 +62,9 @@ class JsonFields {
       reject(key, "is ", shown(*value), ", expected a number; correct the file");
     }
     const auto number = value->get<double>();
+    if (most == infinite && !(number >= least)) {
+      reject(key, "is ", shown(*value), ", expected a number of at least ", least, "; correct the file");
+    }
     if (!(number >= least && number <= most)) {
       reject(key, "is ", shown(*value), ", expected a number from ", least, " to ", most, "; correct the file");
     }
