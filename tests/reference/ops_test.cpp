@@ -71,6 +71,7 @@ TEST_CASE("silu and swiglu: values, and no overflow far out", "[reference]") {
   CHECK(reference::silu(-1000.0) == 0.0);
   CHECK(reference::silu(1000.0) == 1000.0);
   CHECK(reference::silu(reference::Complex(-1000.0, 1e-30)) == 0.0);
+  CHECK(reference::silu(reference::Complex(1000.0, 1e-30)) == reference::Complex(1000.0, 1e-30));
 }
 
 TEST_CASE("router: most probable first, ties to the lower index, renormalised if asked", "[reference]") {

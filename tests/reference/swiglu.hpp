@@ -7,12 +7,10 @@
 
 namespace reference {
 
-/// x / (1 + exp(−x)), written so that the exponential never overflows.
+/// x / (1 + exp(−x)). Where the exponential overflows, the quotient is 0, as it should be.
 template <class S>
 S silu(const S& x) {
-  if (real(x) >= 0.0) return x / (1.0 + std::exp(-x));
-  const S e = std::exp(x);
-  return x * e / (1.0 + e);
+  return x / (1.0 + std::exp(-x));
 }
 
 /// silu(gate) · up, entry by entry.

@@ -83,6 +83,8 @@ TEST_CASE("close rejects a senseless tolerance", "[support]") {
   for (const double bad : {-1e-6, kNan, kInf}) {
     CHECK_FALSE(close(one, one, {.abs = bad}));
     CHECK_FALSE(close(one, one, {.rel_to_max = bad}));
+    CHECK_FALSE(close(one, one, {.abs = bad, .rel_to_max = 1.0}));  // the other half does not make up for it
+    CHECK_FALSE(close(one, one, {.abs = 1.0, .rel_to_max = bad}));
   }
 }
 

@@ -26,7 +26,7 @@ TEST_CASE("Guarded: writing every element touches no sentinel", "[support]") {
 TEST_CASE("Guarded: a byte written anywhere in a guard zone is seen", "[support]") {
   // The zones are part of the buffer's own allocation, so these writes are no undefined behaviour.
   for (const std::size_t count : {0U, 5U}) {
-    Guarded<float> buffer(count, 1);
+    Guarded<float> buffer(count, count % 2);
     auto* const first = reinterpret_cast<unsigned char*>(buffer.data());
     auto* const end = first + count * sizeof(float);
     constexpr std::ptrdiff_t guard = Guarded<float>::kGuardBytes;
