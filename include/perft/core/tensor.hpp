@@ -88,7 +88,8 @@ class Tensor {
 
   std::int64_t stride(std::size_t dim) const { return strides_[dim]; }
 
-  std::int64_t numel() const { return shape_.numel(); }
+  /// 0 for an undefined tensor, although the product over its rank 0 is 1: it holds nothing and has no bytes.
+  std::int64_t numel() const { return defined() ? shape_.numel() : 0; }
 
   std::size_t bytes() const { return static_cast<std::size_t>(numel()) * sizeof(T); }
 
