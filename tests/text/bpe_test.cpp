@@ -127,6 +127,12 @@ TEST_CASE("unknown characters are left out, replaced, fused or spelled in bytes"
   CHECK(model.encode("üéb", options) == "<0xC3>|<0xA9>|<unk>|b|");  // the reference's order
 }
 
+TEST_CASE("characters around one that is left out are merged") {
+  Model model = letters("ab");
+  model.merge("a", "b");
+  CHECK(model.encode("aéb") == "ab|");
+}
+
 TEST_CASE("ignore_merges takes a word that is a token") {
   Model model = letters("abc");
   model.add("abc");

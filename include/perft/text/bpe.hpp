@@ -79,7 +79,10 @@ class Bpe {
     };
     const bool plain = std::none_of(rules.begin(), rules.end(),
                                     [&](const BpeRule& rule) { return foreign(rule.left) || foreign(rule.right); });
-    has_seams_ = !options.byte_level && plain;
+    // Nor may a character be left out, which would bring its neighbours together.
+    const bool all_kept = options.unk >= 0 || (options.byte_fallback &&
+                                               std::find(fallback_.begin(), fallback_.end(), -1) == fallback_.end());
+    has_seams_ = !options.byte_level && plain && all_kept;
     if (has_seams_) {
       seams_ = Seams(vocabulary, rules);
     }
