@@ -41,6 +41,8 @@ TEST_CASE("the strict parser refuses duplicate keys and deep nesting") {
                     "f.json: key \"k\\n\" appears twice in one object, expected once; fix or replace the file");
   // The same key in two objects, or after an inner object has closed, is no duplicate.
   CHECK_NOTHROW(parse_json_strict(R"({"a": {"a": 1, "b": {"a": 2}}, "b": {"a": 1}, "c": [{"a": 1}, {"a": 1}]})", "f"));
+  CHECK_NOTHROW(parse_json_strict(R"({"x": {"b": 1}, "b": 2})", "f"));
+  CHECK_THROWS_AS(parse_json_strict(R"({"a": 1, "x": {"b": 1}, "a": 2})", "f"), IoError);
   CHECK_NOTHROW(parse_json_strict("[[[1]]]", "f", 3));
   CHECK_THROWS_WITH(parse_json_strict("[[[[1]]]]", "f", 3),
                     "f: JSON nests deeper than 3 levels; the file is corrupt or not what its name says");
