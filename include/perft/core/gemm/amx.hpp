@@ -8,6 +8,7 @@
 #include <immintrin.h>  // tile intrinsics
 
 #include <cstdint>  // fixed-width integers
+#include <limits>   // no limit
 
 #include "perft/core/dtype.hpp"
 #include "perft/core/gemm/avx512.hpp"
@@ -38,24 +39,39 @@ inline void end() {
   _tile_release();
 }
 
+/// Rows that come next, brought into the cache while this call computes: tiles read 16 rows at a time, more streams
+/// than hardware prefetchers follow.
+inline void fetch_ahead(const RowsAhead<bf16>& ahead, std::int64_t q) {
+  for (int r = 0; r < ahead.count; ++r) {
+    _mm_prefetch(reinterpret_cast<const char*>(ahead.rows + r * ahead.ld + q), _MM_HINT_T1);
+  }
+}
+
+inline void load_or_zero_pair(const float* c, std::int64_t bytes, bool load) {
+  if (load) {
+    _tile_loadd(0, c, bytes);
+    _tile_loadd(1, c + 16, bytes);
+  } else {
+    _tile_zero(0);
+    _tile_zero(1);
+  }
+}
+
 /// Tiles 0–3 accumulate, 4 and 5 hold rows of A, 6 and 7 columns of B. TDPBF16PS adds 32 products per element and step;
 /// the steps follow k, so the sum of an element does not depend on which tile it is in.
 inline void multiply(const bf16* a, std::int64_t lda, const bf16* b, std::int64_t panel_stride, std::int64_t k,
-                     float* c, std::int64_t ldc, int rows, int panels, bool load) {
+                     float* c, std::int64_t ldc, int rows, int panels, bool load, const RowsAhead<bf16>& ahead) {
   const std::int64_t a_bytes = lda * 2;
   const std::int64_t c_bytes = ldc * 4;
   const bf16* a1 = a + 16 * lda;
   const bf16* b1 = b + panel_stride;
   float* c1 = c + 16 * ldc;
   if (rows > 16 && panels > 1) {
+    load_or_zero_pair(c, c_bytes, load);
     if (load) {
-      _tile_loadd(0, c, c_bytes);
-      _tile_loadd(1, c + 16, c_bytes);
       _tile_loadd(2, c1, c_bytes);
       _tile_loadd(3, c1 + 16, c_bytes);
     } else {
-      _tile_zero(0);
-      _tile_zero(1);
       _tile_zero(2);
       _tile_zero(3);
     }
@@ -68,6 +84,7 @@ inline void multiply(const bf16* a, std::int64_t lda, const bf16* b, std::int64_
       _tile_loadd(5, a1 + q, a_bytes);
       _tile_dpbf16ps(2, 5, 6);
       _tile_dpbf16ps(3, 5, 7);
+      fetch_ahead(ahead, q);
     }
     _tile_stored(0, c, c_bytes);
     _tile_stored(1, c + 16, c_bytes);
@@ -87,35 +104,33 @@ inline void multiply(const bf16* a, std::int64_t lda, const bf16* b, std::int64_
       _tile_dpbf16ps(0, 4, 6);
       _tile_loadd(5, a1 + q, a_bytes);
       _tile_dpbf16ps(2, 5, 6);
+      fetch_ahead(ahead, q);
     }
     _tile_stored(0, c, c_bytes);
     _tile_stored(2, c1, c_bytes);
+  } else if (panels > 1) {
+    load_or_zero_pair(c, c_bytes, load);
+    for (std::int64_t q = 0; q < k; q += 32) {
+      _tile_loadd(6, b + q * 16, 64);
+      _tile_loadd(4, a + q, a_bytes);
+      _tile_dpbf16ps(0, 4, 6);
+      _tile_loadd(7, b1 + q * 16, 64);
+      _tile_dpbf16ps(1, 4, 7);
+      fetch_ahead(ahead, q);
+    }
+    _tile_stored(0, c, c_bytes);
+    _tile_stored(1, c + 16, c_bytes);
   } else {
     if (load) {
       _tile_loadd(0, c, c_bytes);
     } else {
       _tile_zero(0);
     }
-    if (panels > 1) {
-      if (load) {
-        _tile_loadd(1, c + 16, c_bytes);
-      } else {
-        _tile_zero(1);
-      }
-      for (std::int64_t q = 0; q < k; q += 32) {
-        _tile_loadd(6, b + q * 16, 64);
-        _tile_loadd(4, a + q, a_bytes);
-        _tile_dpbf16ps(0, 4, 6);
-        _tile_loadd(7, b1 + q * 16, 64);
-        _tile_dpbf16ps(1, 4, 7);
-      }
-      _tile_stored(1, c + 16, c_bytes);
-    } else {
-      for (std::int64_t q = 0; q < k; q += 32) {
-        _tile_loadd(6, b + q * 16, 64);
-        _tile_loadd(4, a + q, a_bytes);
-        _tile_dpbf16ps(0, 4, 6);
-      }
+    for (std::int64_t q = 0; q < k; q += 32) {
+      _tile_loadd(6, b + q * 16, 64);
+      _tile_loadd(4, a + q, a_bytes);
+      _tile_dpbf16ps(0, 4, 6);
+      fetch_ahead(ahead, q);
     }
     _tile_stored(0, c, c_bytes);
   }
@@ -129,8 +144,9 @@ inline Kernel<bf16, float> make_kernel() {
   kernel.row_multiple = 16;
   kernel.rows = 32;
   kernel.panels = 2;
-  kernel.k_block = 512;
-  kernel.in_place = true;
+  kernel.k_block = 2048;
+  kernel.in_place_limit = std::numeric_limits<std::int64_t>::max();
+  kernel.k_block_in_place = 2048;
   kernel.multiply = multiply;
   kernel.transpose = avx512::transpose_f32;
   kernel.panels_from_rows = avx512_bf16::panels_from_rows<avx512_bf16::Bf16>;

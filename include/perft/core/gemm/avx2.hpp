@@ -8,6 +8,7 @@
 #include <immintrin.h>  // intrinsics
 
 #include <cstdint>  // fixed-width integers
+#include <cstring>  // std::memcpy: rows in place may be unaligned
 
 #include "perft/core/gemm/kernel.hpp"
 
@@ -32,7 +33,11 @@ struct F32 {
 
   static void store_sum(float* p, Register x) { _mm256_store_ps(p, x); }
 
-  static Register broadcast(const float* p) { return _mm256_broadcast_ss(p); }
+  static Register broadcast(const float* p) {
+    float x = 0;
+    std::memcpy(&x, p, sizeof x);
+    return _mm256_set1_ps(x);
+  }
 
   static Register multiply_add(Register a, Register b, Register c) { return _mm256_fmadd_ps(a, b, c); }
 
@@ -76,7 +81,11 @@ struct F64 {
 
   static void store_sum(double* p, Register x) { _mm256_store_pd(p, x); }
 
-  static Register broadcast(const double* p) { return _mm256_broadcast_sd(p); }
+  static Register broadcast(const double* p) {
+    double x = 0;
+    std::memcpy(&x, p, sizeof x);
+    return _mm256_set1_pd(x);
+  }
 
   static Register multiply_add(Register a, Register b, Register c) { return _mm256_fmadd_pd(a, b, c); }
 

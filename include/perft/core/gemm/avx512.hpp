@@ -8,7 +8,7 @@
 #include <immintrin.h>  // intrinsics
 
 #include <cstdint>  // fixed-width integers
-#include <cstring>  // std::memcpy: a pair of bf16 as 32 bits
+#include <cstring>  // std::memcpy: rows in place may be unaligned
 
 #include "perft/core/dtype.hpp"
 #include "perft/core/gemm/kernel.hpp"
@@ -89,7 +89,11 @@ struct F32 {
 
   static void store_sum(float* p, Register x) { _mm512_store_ps(p, x); }
 
-  static Register broadcast(const float* p) { return _mm512_set1_ps(*p); }
+  static Register broadcast(const float* p) {
+    float x = 0;
+    std::memcpy(&x, p, sizeof x);
+    return _mm512_set1_ps(x);
+  }
 
   static Register multiply_add(Register a, Register b, Register c) { return _mm512_fmadd_ps(a, b, c); }
 
@@ -114,7 +118,11 @@ struct F64 {
 
   static void store_sum(double* p, Register x) { _mm512_store_pd(p, x); }
 
-  static Register broadcast(const double* p) { return _mm512_set1_pd(*p); }
+  static Register broadcast(const double* p) {
+    double x = 0;
+    std::memcpy(&x, p, sizeof x);
+    return _mm512_set1_pd(x);
+  }
 
   static Register multiply_add(Register a, Register b, Register c) { return _mm512_fmadd_pd(a, b, c); }
 

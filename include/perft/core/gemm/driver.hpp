@@ -32,25 +32,40 @@ struct Plan {
   View packed;
   View streamed[2];
   std::int64_t packed_outer = 0, streamed_outer = 0;
-  std::int64_t depth = 0;  ///< k padded
+  std::int64_t depth = 0;          ///< k padded
+  bool streamed_in_place = false;  ///< the streamed operand may be read where it is
 };
 
 /// Rows (or columns) of the packed operand that share a place in memory: small enough to stay in the second-level cache
 /// while the streamed operand passes by.
 inline constexpr std::int64_t packed_chunk = 256;
-/// Rows of the packed operand one packing task handles; a multiple of every kernel's columns and row_multiple.
-inline constexpr std::int64_t packing_grain = 32;
+/// Rows of the packed operand one packing task handles, multiples of every kernel's columns and row_multiple: fewer
+/// where each is a run of memory, more where a run is as long as the number of them.
+inline constexpr std::int64_t packing_grain_inner = 32;
+inline constexpr std::int64_t packing_grain_outer = 128;
 /// A job is cut into waves whose packed operands fit in this many bytes.
 inline constexpr std::int64_t wave_bytes = std::int64_t{32} << 20;
+
+/// Whether the operand can be the kernel's A side as it is, opposite a packed one of `packed` rows.
+template <class E, class A>
+bool readable_in_place(const Kernel<E, A>& kernel, const View& view, std::int64_t packed) {
+  return packed <= kernel.in_place_limit && same_elements(kernel, view) && view.inner_contiguous() &&
+         view.outer_index == nullptr;
+}
 
 template <class C, class E, class A>
 Plan<C> plan_problem(const Kernel<E, A>& kernel, const Problem<C>& problem) {
   Plan<C> plan;
   plan.problem = &problem;
   plan.products = problem.b2 ? 2 : 1;
-  plan.packed_is_a = problem.b2 || problem.m <= problem.n;
   const View a = View::of_a(problem.a);
   const View b = View::of_b(problem.b);
+  // Elements moved per k: packed ones are written to memory and read back; a streamed operand that cannot stay in place
+  // is packed again for every chunk it meets.
+  const auto cost = [&](std::int64_t packed, std::int64_t streamed, const View& view) {
+    return 4 * packed + (readable_in_place(kernel, view, packed) ? 0 : ceil_div(packed, packed_chunk) * streamed);
+  };
+  plan.packed_is_a = problem.b2 || cost(problem.m, problem.n, b) <= cost(problem.n, problem.m, a);
   plan.packed = plan.packed_is_a ? a : b;
   plan.streamed[0] = plan.packed_is_a ? b : a;
   if (problem.b2) {
@@ -60,6 +75,9 @@ Plan<C> plan_problem(const Kernel<E, A>& kernel, const Problem<C>& problem) {
   plan.streamed_outer = plan.packed_is_a ? problem.n : problem.m;
   plan.streamed_is_rows = plan.streamed[0].inner_contiguous() || !plan.streamed[0].outer_contiguous();
   plan.depth = round_up(problem.k, kernel.k_multiple);
+  plan.streamed_in_place = readable_in_place(kernel, plan.streamed[0], plan.packed_outer) &&
+                           (!problem.b2 || readable_in_place(kernel, plan.streamed[1], plan.packed_outer)) &&
+                           problem.k == plan.depth;
   return plan;
 }
 
@@ -117,8 +135,11 @@ class Job {
                                  : round_up(count, kernel_.row_multiple) * row_stride(plan.depth);
   }
 
+  /// Rows or columns of the streamed operand in a unit: few enough that a small problem still has units for every
+  /// thread, and more where the unit costs enough anyway, because a panel block is read in runs of that length.
   std::int64_t streamed_block(const Plan<C>& plan) const {
-    return plan.streamed_is_rows ? round_up(64, kernel_.rows) : round_up(64, kernel_.columns * kernel_.panels);
+    const std::int64_t step = plan.streamed_is_rows ? kernel_.rows : kernel_.columns * kernel_.panels;
+    return round_up(plan.packed_outer > 64 || !plan.streamed_is_rows ? 128 : 64, step);
   }
 
   std::int64_t packed_block(const Plan<C>& plan) const {
@@ -141,10 +162,11 @@ class Job {
     std::vector<Unit> units;
     for (std::size_t c = 0; c < chunks_.size(); ++c) {
       const Chunk& chunk = chunks_[c];
-      for (std::int64_t begin = chunk.begin; begin < chunk.end; begin += packing_grain) {
-        pieces.push_back({c, begin, std::min(chunk.end, begin + packing_grain)});
-      }
       const Plan<C>& plan = plans_[chunk.plan];
+      const std::int64_t grain = plan.packed.inner_contiguous() ? packing_grain_inner : packing_grain_outer;
+      for (std::int64_t begin = chunk.begin; begin < chunk.end; begin += grain) {
+        pieces.push_back({c, begin, std::min(chunk.end, begin + grain)});
+      }
       const std::int64_t step = streamed_block(plan);
       for (std::int64_t begin = 0; begin < plan.streamed_outer; begin += step) {
         units.push_back({c, begin, std::min(plan.streamed_outer, begin + step)});
@@ -198,8 +220,9 @@ class Job {
       if (plan.problem->k == 0) {
         std::fill(c, c + size, A{});
       }
-      for (std::int64_t k0 = 0; k0 < plan.problem->k; k0 += kernel_.k_block) {
-        multiply_k_block(plan, chunk, unit, product, k0, c, ld);
+      const std::int64_t step = streamed_in_place(plan, streamed_count) ? kernel_.k_block_in_place : kernel_.k_block;
+      for (std::int64_t k0 = 0; k0 < plan.problem->k; k0 += step) {
+        multiply_k_block(plan, chunk, unit, product, k0, std::min(plan.problem->k, k0 + step), c, ld);
       }
     }
     if (kernel_.end != nullptr) {
@@ -224,11 +247,14 @@ class Job {
     finish(*plan.problem, block);
   }
 
+  bool streamed_in_place(const Plan<C>& plan, std::int64_t count) const {
+    return plan.streamed_is_rows && plan.streamed_in_place && count % kernel_.row_multiple == 0;
+  }
+
   /// One k block of one product of a unit.
-  void multiply_k_block(const Plan<C>& plan, const Chunk& chunk, const Unit& unit, int product, std::int64_t k0, A* c,
-                        std::int64_t ld) const {
+  void multiply_k_block(const Plan<C>& plan, const Chunk& chunk, const Unit& unit, int product, std::int64_t k0,
+                        std::int64_t k1, A* c, std::int64_t ld) const {
     const View& view = plan.streamed[product];
-    const std::int64_t k1 = std::min(plan.problem->k, k0 + kernel_.k_block);
     const std::int64_t depth = round_up(k1 - k0, kernel_.k_multiple);
     const std::int64_t streamed_count = unit.end - unit.begin;
     const std::int64_t packed_count = chunk.end - chunk.begin;
@@ -236,10 +262,11 @@ class Job {
     const E* b = nullptr;
     std::int64_t lda = 0;
     std::int64_t panel_stride = 0;
+    const bool in_place = streamed_in_place(plan, streamed_count);
     if (plan.streamed_is_rows) {
       b = shared_ + chunk.offset + k0 * kernel_.columns;
       panel_stride = plan.depth * kernel_.columns;
-      if (readable_in_place(view, streamed_count, k1 - k0)) {
+      if (in_place) {
         a = reinterpret_cast<const E*>(view.at(unit.begin, k0));
         lda = view.outer_stride;
       } else {
@@ -260,12 +287,29 @@ class Job {
     }
     const std::int64_t rows = round_up(plan.streamed_is_rows ? streamed_count : packed_count, kernel_.row_multiple);
     const std::int64_t panels = ceil_div(plan.streamed_is_rows ? packed_count : streamed_count, kernel_.columns);
-    for (std::int64_t p = 0; p < panels; p += kernel_.panels) {
+    const auto multiply = [&](std::int64_t i, std::int64_t p, const RowsAhead<E>& ahead) {
+      const auto row_count = static_cast<int>(std::min<std::int64_t>(kernel_.rows, rows - i));
       const auto panel_count = static_cast<int>(std::min<std::int64_t>(kernel_.panels, panels - p));
+      kernel_.multiply(a + i * lda, lda, b + p * panel_stride, panel_stride, depth, c + i * ld + p * kernel_.columns,
+                       ld, row_count, panel_count, k0 != 0, ahead);
+    };
+    if (in_place) {
+      // Rows outside, so that while one group of rows meets all panels the next group is fetched, a few rows per call.
+      const std::int64_t calls = ceil_div(panels, kernel_.panels);
+      const std::int64_t share = ceil_div(kernel_.rows, calls);
       for (std::int64_t i = 0; i < rows; i += kernel_.rows) {
-        const auto row_count = static_cast<int>(std::min<std::int64_t>(kernel_.rows, rows - i));
-        kernel_.multiply(a + i * lda, lda, b + p * panel_stride, panel_stride, depth, c + i * ld + p * kernel_.columns,
-                         ld, row_count, panel_count, k0 != 0);
+        for (std::int64_t call = 0; call < calls; ++call) {
+          const std::int64_t first = i + kernel_.rows + call * share;
+          const std::int64_t last = std::min({rows, first + share, i + 2 * kernel_.rows});
+          multiply(i, call * kernel_.panels,
+                   {a + first * lda, lda, static_cast<int>(std::max<std::int64_t>(0, last - first))});
+        }
+      }
+    } else {
+      for (std::int64_t p = 0; p < panels; p += kernel_.panels) {
+        for (std::int64_t i = 0; i < rows; i += kernel_.rows) {
+          multiply(i, p, {});
+        }
       }
     }
   }
@@ -277,11 +321,6 @@ class Job {
         kernel_.transpose(src + i * lds + j, lds, dst + j * ldd + i, ldd);
       }
     }
-  }
-
-  bool readable_in_place(const View& view, std::int64_t count, std::int64_t depth) const {
-    return kernel_.in_place && view.dtype == dtype_of<E> && view.inner_contiguous() && view.outer_index == nullptr &&
-           count % kernel_.row_multiple == 0 && depth % kernel_.k_multiple == 0;
   }
 
   const Kernel<E, A>& kernel_;

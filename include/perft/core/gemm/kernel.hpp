@@ -11,24 +11,36 @@ namespace perft::inline PERFT_ABI {
 
 namespace gemm::detail {
 
+/// Rows of the A side that the next calls read in place.
+template <class E>
+struct RowsAhead {
+  const E* rows = nullptr;
+  std::int64_t ld = 0;
+  int count = 0;
+};
+
 /// A micro-kernel multiplies rows of the A side (stored as rows, k contiguous) with columns of the B side (stored in
 /// panels of `columns` columns, [k/depth][columns][depth]) and adds into accumulators, each of which is one chain over
 /// k in increasing order. E is the type the packed elements have, A the accumulator's.
 template <class E, class A>
 struct Kernel {
-  int columns = 0;            ///< columns in a B panel
-  int depth = 1;              ///< consecutive k stored together in a B panel
-  int k_multiple = 1;         ///< k is padded with zeros to a multiple of this (itself a multiple of depth)
-  int row_multiple = 1;       ///< the A side is padded with zero rows to a multiple of this
-  int rows = 0;               ///< rows of one call, a multiple of row_multiple
-  int panels = 0;             ///< B panels of one call
-  int k_block = 0;            ///< k per pass, so that the B panels of one call stay in the first-level cache
-  bool in_place = false;      ///< A rows may be read where they are
+  int columns = 0;       ///< columns in a B panel
+  int depth = 1;         ///< consecutive k stored together in a B panel
+  int k_multiple = 1;    ///< k is padded with zeros to a multiple of this (itself a multiple of depth)
+  int row_multiple = 1;  ///< the A side is padded with zero rows to a multiple of this
+  int rows = 0;          ///< rows of one call, a multiple of row_multiple
+  int panels = 0;        ///< B panels of one call
+  int k_block = 0;       ///< k per pass, so that the B panels of one call stay in the first-level cache
+  /// A rows may be read where they are if the packed operand has at most this many rows: with more, it pays to have
+  /// copied them into the cache.
+  std::int64_t in_place_limit = 0;
+  int k_block_in_place = 0;   ///< k per pass over rows in place
   bool through_bf16 = false;  ///< elements are rounded to bf16 although E is wider
 
   /// c[i·ldc + j] (+)= Σ_k a[i·lda + k]·b(j, k); rows ≤ this->rows, panels ≤ this->panels; `load` false starts from 0.
+  /// `ahead` may be prefetched.
   void (*multiply)(const E* a, std::int64_t lda, const E* b, std::int64_t panel_stride, std::int64_t k, A* c,
-                   std::int64_t ldc, int rows, int panels, bool load) = nullptr;
+                   std::int64_t ldc, int rows, int panels, bool load, const RowsAhead<E>& ahead) = nullptr;
 
   /// dst[j·ldd + i] = src[i·lds + j] for a block of columns × columns words. A word is one A, which is also `depth`
   /// packed elements.
@@ -45,7 +57,7 @@ struct Kernel {
 
 template <class E, class A>
 void multiply_portable(const E* a, std::int64_t lda, const E* b, std::int64_t panel_stride, std::int64_t k, A* c,
-                       std::int64_t ldc, int rows, int panels, bool load) {
+                       std::int64_t ldc, int rows, int panels, bool load, const RowsAhead<E>& /*ahead*/) {
   constexpr int columns = 8;
   for (int p = 0; p < panels; ++p) {
     const E* panel = b + p * panel_stride;
