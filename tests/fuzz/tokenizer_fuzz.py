@@ -2,7 +2,8 @@
 
     tokenizer_fuzz.py PERFT MODEL_DIR [MODEL_DIR...] [--count N] [--seed S]
 
-PERFT is the program, MODEL_DIR a folder with a tokenizer.json. Exits 0 if every id list and every decoded text is
+PERFT is the program, MODEL_DIR a folder with a tokenizer.json. Each model is also compared in variants that use parts
+of the format which its own file does not, on a fifth of the strings each. Exits 0 if every id list and every decoded text is
 equal, 1 with the first differences, 77 (skipped) where `tokenizers` cannot be imported.
 """
 import argparse
@@ -104,6 +105,57 @@ def compare(what, inputs, expected, actual):
     return len(wrong)
 
 
+def with_added(config):
+    """More added tokens: alone as words, with their white space, normalised, not in normal form."""
+    extra = [("the", "single_word"), ("<L>", "lstrip special"), ("<R>", "rstrip"), ("it's", "normalized single_word"),
+             ("\u00e9", "normalized"), ("e\u0301x", ""), ("ne\u0301z", "normalized lstrip rstrip"),
+             ("\u2603", "single_word lstrip rstrip"), ("?", "normalized single_word rstrip")]
+    vocabulary = config["model"]["vocab"]
+    free = max(max(vocabulary.values()), max(t["id"] for t in config["added_tokens"])) + 1
+    for content, flags in extra:
+        token = {"id": vocabulary.get(content, free), "content": content}
+        free += content not in vocabulary
+        for flag in ("single_word", "lstrip", "rstrip", "normalized", "special"):
+            token[flag] = flag in flags.split()
+        config["added_tokens"].append(token)
+
+
+def variants(config):
+    """(name, config) of files with other parts than `config` has."""
+    byte_level = (config["pre_tokenizer"] or {}).get("type") == "ByteLevel"
+    metaspace = {"type": "Metaspace", "replacement": "\u2581", "prepend_scheme": "first", "split": False}
+    changes = [("added tokens", with_added), ("ignore_merges", lambda c: c["model"].update(ignore_merges=True)),
+               ("no decoder", lambda c: c.update(decoder=None))]
+    if byte_level:
+        changes += [("prefix space", lambda c: c["pre_tokenizer"].update(add_prefix_space=True)),
+                    ("no regex", lambda c: c["pre_tokenizer"].update(use_regex=False))]
+    else:
+        both = dict(metaspace, prepend_scheme="always", split=True)
+        changes += [("Metaspace first", lambda c: (c.update(normalizer=None, pre_tokenizer=metaspace), with_added(c))),
+                    ("Metaspace always", lambda c: c.update(normalizer=None, pre_tokenizer=both, decoder=both)),
+                    ("no bytes", lambda c: c["model"].update(byte_fallback=False)),
+                    ("few bytes", lambda c: (c["model"].update(fuse_unk=False), c["model"]["vocab"].pop("<0xC3>"))),
+                    ("no unknown", lambda c: c["model"].update(byte_fallback=False, unk_token=None))]
+    for name, change in changes:
+        copy = json.loads(json.dumps(config))
+        change(copy)
+        yield name, copy
+
+
+def check_variants(perft, model, count, seed):
+    with open(os.path.join(model, "tokenizer.json"), encoding="utf-8") as file:
+        config = json.load(file)
+    wrong = 0
+    for name, changed in variants(config):
+        with tempfile.TemporaryDirectory() as folder:
+            path = os.path.join(folder, name)
+            os.mkdir(path)
+            with open(os.path.join(path, "tokenizer.json"), "w", encoding="ascii") as file:
+                json.dump(changed, file)
+            wrong += check_model(perft, path, count, seed)
+    return wrong
+
+
 def check_model(perft, model, count, seed):
     rng = random.Random(f"{seed} {os.path.basename(os.path.normpath(model))}")
     reference = Tokenizer.from_file(os.path.join(model, "tokenizer.json"))
@@ -133,7 +185,10 @@ def main():
     parser.add_argument("--count", type=int, default=20000, help="strings for each model")
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
-    wrong = sum(check_model(options.perft, model, options.count, options.seed) for model in options.models)
+    wrong = 0
+    for model in options.models:
+        wrong += check_model(options.perft, model, options.count, options.seed)
+        wrong += check_variants(options.perft, model, options.count // 5, options.seed)
     sys.exit(1 if wrong else 0)
 
 
