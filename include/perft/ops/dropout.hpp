@@ -47,8 +47,8 @@ class Dropout {
   /// The key of a site: a 64-bit mix of everything that must give independent masks.
   static PhiloxKey site_key(std::uint64_t seed, std::uint64_t step, std::uint64_t layer, std::uint64_t site) {
     // SplitMix64 finaliser (Steele et al. 2014) over the fields in turn.
-    std::uint64_t h = seed;
-    for (const std::uint64_t field : {step, layer, site}) {
+    std::uint64_t h = 0;
+    for (const std::uint64_t field : {seed, step, layer, site}) {
       h += 0x9E3779B97F4A7C15ULL + field;
       h = (h ^ (h >> 30)) * 0xBF58476D1CE4E5B9ULL;
       h = (h ^ (h >> 27)) * 0x94D049BB133111EBULL;
