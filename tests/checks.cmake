@@ -13,6 +13,9 @@ perft_check(the_checks python3 ${tools}/test_checks.py)
 perft_check(format bash ${tools}/check_format.sh)
 perft_check(headers bash ${tools}/check_headers.sh ${CMAKE_CXX_COMPILER} ${PERFT_WARNINGS})
 
+# The longest check by far: it starts first, and runs two compilers itself.
+set_tests_properties(check.headers PROPERTIES COST 1000 PROCESSORS 2 TIMEOUT 1800)
+
 # Two translation units with everything, and a third built with the other oneDNN switch, in one program.
 add_executable(odr_test odr/main.cpp odr/same.cpp)
 target_link_libraries(odr_test PRIVATE perft::text)
