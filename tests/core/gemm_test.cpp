@@ -166,11 +166,13 @@ TEMPLATE_TEST_CASE("k = 0 gives zeros or leaves an accumulated output alone", "[
 
 TEMPLATE_TEST_CASE("the epilogue sees every element of both products once", "[gemm]", bf16, float, double) {
   using A = gemm::Acc<TestType>;
+
   struct Seen {
     std::mutex mutex;
     std::vector<A> first, second;
     std::vector<int> times;
   };
+
   for (const Isa isa : levels()) {
     const ScopedIsa scope(isa);
     for (const bool weights_by_row : {true, false}) {

@@ -145,7 +145,7 @@ T max(const T* x, std::int64_t n) {
   } else {
     T m = -std::numeric_limits<T>::infinity();
     for (std::int64_t i = 0; i < n; ++i) {
-      m = !(x[i] <= m) ? x[i] : m;
+      m = x[i] > m || x[i] != x[i] ? x[i] : m;
     }
     return m;
   }
