@@ -2,13 +2,13 @@
 
 #include "tokenize.hpp"
 
-#include <cstddef>   // std::size_t
-#include <cstdint>   // fixed-width integers
-#include <istream>   // lines in
-#include <limits>    // id range
-#include <ostream>   // lines out
-#include <string>    // lines
-#include <vector>    // ids
+#include <cstddef>  // std::size_t
+#include <cstdint>  // fixed-width integers
+#include <istream>  // lines in
+#include <limits>   // id range
+#include <ostream>  // lines out
+#include <string>   // lines
+#include <vector>   // ids
 
 #include "perft/io/json.hpp"
 #include "perft/text/tokenizer.hpp"
