@@ -311,7 +311,7 @@ TEST_CASE("rounding to bf16 is to nearest even, for any length and alignment", "
     if (n > 0) {
       std::memcpy(bytes.data() + 1, before.data(), static_cast<std::size_t>(n) * 4);
     }
-    std::vector<bf16> unaligned(static_cast<std::size_t>(n));
+    std::vector<bf16> unaligned(static_cast<std::size_t>(n) + 1);
     vec::convert_bytes(bytes.data() + 1, DType::f32, unaligned.data(), n);
     CHECK(std::memcmp(unaligned.data(), out.data(), static_cast<std::size_t>(n) * 2) == 0);
   });

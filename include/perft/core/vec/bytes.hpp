@@ -19,7 +19,9 @@ namespace detail {
 template <class S, class D>
 void convert_unaligned(const std::byte* src, D* dst, std::int64_t n) {
   if constexpr (std::same_as<S, D>) {
-    std::memcpy(dst, src, static_cast<std::size_t>(n) * sizeof(S));
+    if (n > 0) {
+      std::memcpy(dst, src, static_cast<std::size_t>(n) * sizeof(S));
+    }
     return;
   }
   if (reinterpret_cast<std::uintptr_t>(src) % alignof(S) == 0) {
