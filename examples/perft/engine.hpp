@@ -28,6 +28,12 @@ inline BaseFacts base_facts(const ModelConfig& config) {
 template <ComputeType C>
 int score_with(const ScoreOptions& options);
 
+template <ComputeType C>
+int finetune_with(const FinetuneOptions& options);
+
+extern template int finetune_with<bf16>(const FinetuneOptions&);
+extern template int finetune_with<float>(const FinetuneOptions&);
+extern template int finetune_with<double>(const FinetuneOptions&);
 extern template int score_with<bf16>(const ScoreOptions&);
 extern template int score_with<float>(const ScoreOptions&);
 extern template int score_with<double>(const ScoreOptions&);

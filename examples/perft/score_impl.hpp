@@ -2,8 +2,8 @@
 // `perft score` for one compute type.
 
 #include <cmath>     // std::isfinite
-#include <cstdio>    // results
 #include <deque>     // values that a writer points at
+#include <iostream>  // results
 #include <optional>  // labels
 #include <string>    // names
 #include <vector>    // tensors
@@ -151,15 +151,14 @@ int score_with(const ScoreOptions& options) {
   }
   output.write(options.output);
   if (options.json) {
+    OrderedJson json = {{"rows", file.ids_shape[0]}, {"columns", padded.columns}};
     if (padded.has_labels) {
-      std::printf("{\"rows\": %lld, \"columns\": %lld, \"lm_loss\": %.9g}\n", static_cast<long long>(file.ids_shape[0]),
-                  static_cast<long long>(padded.columns), lm);
-    } else {
-      std::printf("{\"rows\": %lld, \"columns\": %lld}\n", static_cast<long long>(file.ids_shape[0]),
-                  static_cast<long long>(padded.columns));
+      json["targets"] = batch.targets.size();
+      json["lm_loss"] = lm;
     }
+    std::cout << json.dump() << "\n";
   } else if (padded.has_labels) {
-    std::printf("lm_loss %.7g over %zu targets\n", lm, batch.targets.size());
+    std::cout << "lm_loss " << lm << " over " << batch.targets.size() << " targets\n";
   }
   return 0;
 }

@@ -24,21 +24,19 @@ struct SelfAttention {
   std::unique_ptr<Parameter<Param<C>>> q_norm, k_norm;  // null: no norm
 
   Variable<C> forward(const Variable<C>& x, ForwardContext<C>& context) {
-    Variable<C> q = q_proj->forward(x, context);
-    Variable<C> k = k_proj->forward(x, context);
+    const Variable<C> q_projected = q_proj->forward(x, context);
+    const Variable<C> k_projected = k_proj->forward(x, context);
     Variable<C> v = v_proj->forward(x, context);
-    if (q_norm) {
-      q = rms_norm(q, *q_norm, eps);
-      k = rms_norm(k, *k_norm, eps);
-    }
+    const Variable<C> q = prepare(q_projected, q_norm.get(), context.rope);
+    const Variable<C> k = prepare(k_projected, k_norm.get(), context.rope);
     if (clip) {
-      q = clamp(q, *clip);
-      k = clamp(k, *clip);
       v = clamp(v, *clip);
     }
-    q = rope(q, context.rope);
-    k = rope(k, context.rope);
-    return o_proj->forward(attention(q, k, v, context.segments, shape), context);
+    std::unique_ptr<const QueryKeySource<C>> source;
+    if (q_norm && Tape::current() != nullptr) {  // the norms keep their inputs: no need to keep their results too
+      source = std::make_unique<const Prepared>(*this, q_projected.value(), k_projected.value(), context.rope);
+    }
+    return o_proj->forward(attention(q, k, v, context.segments, shape, std::move(source)), context);
   }
 
   void visit(const std::string& path, Visitor<C>& visitor) {
@@ -57,6 +55,32 @@ struct SelfAttention {
       visitor.parameter(*k_norm);
     }
   }
+
+ private:
+  /// A projection on its way into attention: q/k norm, clip, RoPE.
+  Variable<C> prepare(const Variable<C>& projected, Parameter<Param<C>>* norm, const RopeTable<Param<C>>& table) const {
+    Variable<C> x = norm != nullptr ? rms_norm(projected, *norm, eps) : projected;
+    return rope(clip ? clamp(x, *clip) : x, table);
+  }
+
+  struct Prepared final : QueryKeySource<C> {
+    Prepared(const SelfAttention& owner, Tensor<C> q_projected, Tensor<C> k_projected, RopeTable<Param<C>> rope_table)
+        : attention(owner), q(std::move(q_projected)), k(std::move(k_projected)), table(std::move(rope_table)) {}
+
+    const SelfAttention& attention;
+    Tensor<C> q, k;
+    RopeTable<Param<C>> table;
+
+    Tensor<C> query() const override {
+      NoRecording pause;
+      return attention.prepare(q, attention.q_norm.get(), table).value();
+    }
+
+    Tensor<C> key() const override {
+      NoRecording pause;
+      return attention.prepare(k, attention.k_norm.get(), table).value();
+    }
+  };
 };
 
 }  // namespace perft::inline PERFT_ABI

@@ -201,22 +201,37 @@ AttentionGradients<C> attention_backward(const Tensor<C>& d_o, const Tensor<C>& 
   return out;
 }
 
-/// Saves q, k, v, o and lse: linear in T.
+/// Forms q and k again instead of keeping them, where something cheaper is kept anyway (OLMoE: the q/k norm keeps its
+/// input, and norm and RoPE are elementwise). Must give the same bits as the first time.
+template <ComputeType C>
+class QueryKeySource {
+ public:
+  virtual ~QueryKeySource() = default;
+  virtual Tensor<C> query() const = 0;
+  virtual Tensor<C> key() const = 0;
+};
+
+/// Saves v, o and lse, and q and k unless a source can form them again: linear in T.
 template <ComputeType C>
 class AttentionNode final : public Node {
  public:
   AttentionNode(Edge q_edge, Edge k_edge, Edge v_edge, Edge o_edge, Tensor<C> q, Tensor<C> k, Tensor<C> v,
-                AttentionOutput<C> forward, std::shared_ptr<const std::vector<Segment>> segments, AttentionShape shape)
+                AttentionOutput<C> forward, std::shared_ptr<const std::vector<Segment>> segments, AttentionShape shape,
+                std::unique_ptr<const QueryKeySource<C>> source)
       : q_edge_(q_edge),
         k_edge_(k_edge),
         v_edge_(v_edge),
         o_edge_(o_edge),
-        q_(std::move(q)),
-        k_(std::move(k)),
         v_(std::move(v)),
         forward_(std::move(forward)),
         segments_(std::move(segments)),
-        shape_(shape) {}
+        shape_(shape),
+        source_(std::move(source)) {
+    if (!source_) {
+      q_ = std::move(q);
+      k_ = std::move(k);
+    }
+  }
 
   std::string_view name() const override { return "attention"; }
 
@@ -229,7 +244,8 @@ class AttentionNode final : public Node {
     if (!d_o.defined()) {
       return;
     }
-    AttentionGradients<C> gradients = attention_backward(d_o, q_, k_, v_, forward_, *segments_, shape_);
+    AttentionGradients<C> gradients = attention_backward(
+        d_o, source_ ? source_->query() : q_, source_ ? source_->key() : k_, v_, forward_, *segments_, shape_);
     tape.add_gradient(q_edge_, std::move(gradients.dq));
     tape.add_gradient(k_edge_, std::move(gradients.dk));
     tape.add_gradient(v_edge_, std::move(gradients.dv));
@@ -241,16 +257,18 @@ class AttentionNode final : public Node {
   AttentionOutput<C> forward_;
   std::shared_ptr<const std::vector<Segment>> segments_;
   AttentionShape shape_;
+  std::unique_ptr<const QueryKeySource<C>> source_;
 };
 
-/// Differentiable attention_forward.
+/// Differentiable attention_forward; `source` may be null.
 template <ComputeType C>
 Variable<C> attention(const Variable<C>& q, const Variable<C>& k, const Variable<C>& v,
-                      std::shared_ptr<const std::vector<Segment>> segments, const AttentionShape& shape) {
+                      std::shared_ptr<const std::vector<Segment>> segments, const AttentionShape& shape,
+                      std::unique_ptr<const QueryKeySource<C>> source = nullptr) {
   AttentionOutput<C> out = attention_forward(q.value(), k.value(), v.value(), *segments, shape);
   return differentiable(out.o, q.needs_gradient() || k.needs_gradient() || v.needs_gradient(), [&](Edge o_edge) {
     return std::make_unique<AttentionNode<C>>(q.edge(), k.edge(), v.edge(), o_edge, q.value(), k.value(), v.value(),
-                                              out, segments, shape);
+                                              out, segments, shape, std::move(source));
   });
 }
 

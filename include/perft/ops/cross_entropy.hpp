@@ -100,8 +100,9 @@ void add_hidden_gradient(std::int64_t begin, std::int64_t end, const ScoredTarge
 
 template <ComputeType C>
 struct CrossEntropyOutput {
-  double loss = 0;      // scale · Σ_i nll_i
-  Tensor<Param<C>> dh;  // [T, D] its gradient; undefined unless asked for
+  double loss = 0;          // scale · Σ_i nll_i
+  std::vector<double> nll;  // [n] of each target
+  Tensor<Param<C>> dh;      // [T, D] its gradient; undefined unless asked for
 };
 
 /// loss = scale · Σ_i −log softmax(h[rows[i]] · Wᵀ)[targets[i]]; with `need_dh` also dh, from the same logits: nothing
@@ -131,6 +132,7 @@ CrossEntropyOutput<C> cross_entropy_forward(const Tensor<C>& h, const Weight<Par
                          [&](std::int64_t begin, std::int64_t end, Tensor<P>& chunk, const std::vector<double>& nll) {
                            for (std::int64_t i = 0; i < end - begin; ++i) {
                              total += nll[static_cast<std::size_t>(i)];
+                             out.nll.push_back(nll[static_cast<std::size_t>(i)]);
                            }
                            if (need_dh) {
                              detail::to_logit_gradient(begin, end, scored, static_cast<P>(scale), chunk);

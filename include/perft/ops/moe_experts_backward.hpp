@@ -25,13 +25,14 @@ namespace detail {
 template <ComputeType C>
 Tensor<C> moe_hidden_gradient(const Tensor<Param<C>>& dy, const Tensor<Param<C>>& weights, const RoutingPlan& plan,
                               const ExpertTable<Param<C>>& experts, const ExpertLora<Param<C>>* lora,
-                              const Tensor<Param<C>>& u_down, const Tensor<C>& hidden, Tensor<Param<C>>* dweights) {
+                              const Tensor<Param<C>>& u_down, Tensor<C> hidden, Tensor<Param<C>>* dweights) {
   using P = Param<C>;
   constexpr std::int64_t kGranule = 16;  // no block of columns is narrower, so each has its own partial sum
   const std::int64_t width = dy.size(1);
   const std::int64_t inner = experts.front().gate.rows();
   const std::int64_t granules = (inner + kGranule - 1) / kGranule;
-  Tensor<C> dhidden = Tensor<C>::empty({plan.entries(), 2 * inner});
+  // A block reads its part of the hidden state before it writes the gradient: nobody else needs the storage any more.
+  Tensor<C> dhidden = std::move(hidden);
   Tensor<P> partial = dweights != nullptr ? Tensor<P>::zeros({plan.entries(), granules}) : Tensor<P>();
 
   struct Context {
@@ -39,8 +40,7 @@ Tensor<C> moe_hidden_gradient(const Tensor<Param<C>>& dy, const Tensor<Param<C>>
     const Tensor<P>* u_down;
     const RoutingPlan* plan;
     const P* weights;
-    const C* hidden;
-    C* dhidden;
+    C* hidden;  // in: gate | up, out: their gradient
     P* partial;
     std::int64_t inner, granules, begin, expert;
   };
@@ -57,7 +57,6 @@ Tensor<C> moe_hidden_gradient(const Tensor<Param<C>>& dy, const Tensor<Param<C>>
                    &u_down,
                    &plan,
                    weights.data(),
-                   hidden.data(),
                    dhidden.mutable_data(),
                    dweights != nullptr ? partial.mutable_data() : nullptr,
                    inner,
@@ -81,9 +80,9 @@ Tensor<C> moe_hidden_gradient(const Tensor<Param<C>>& dy, const Tensor<Param<C>>
         if (c.lora != nullptr) {
           c.lora->down.expand_gradient(c.expert, *c.u_down, p, *c.plan, block.j0, count, da);
         }
-        const C* row = c.hidden + p * 2 * c.inner + block.j0;
-        const P* gate = widened(row, scratch.data(), count);
-        const P* up = widened(row + c.inner, scratch.data() + count, count);
+        C* row = c.hidden + p * 2 * c.inner + block.j0;
+        const P* gate = widened<P>(static_cast<const C*>(row), scratch.data(), count);
+        const P* up = widened<P>(static_cast<const C*>(row) + c.inner, scratch.data() + count, count);
         if (c.partial != nullptr) {
           vec::silu_mul(gate, up, act, count);
           round_to<C>(act, count);
@@ -91,8 +90,8 @@ Tensor<C> moe_hidden_gradient(const Tensor<Param<C>>& dy, const Tensor<Param<C>>
         }
         vec::scale(c.weights[c.plan->tokens[at] * c.plan->top_k + c.plan->slots[at]], da, count);
         vec::silu_mul_backward(gate, up, da, dgate, dup, count);
-        store_rounded(dgate, c.dhidden + p * 2 * c.inner + block.j0, count);
-        store_rounded(dup, c.dhidden + p * 2 * c.inner + c.inner + block.j0, count);
+        store_rounded(dgate, row, count);
+        store_rounded(dup, row + c.inner, count);
       }
     };
     problems.push_back(problem);
@@ -202,6 +201,9 @@ MoeGradients<C> moe_experts_backward(const Tensor<Param<C>>& dy, const Tensor<C>
   const bool trained = detail::any_trained(experts);
   const bool need_act = trained || (lora != nullptr && lora->down.trainable());
   Tensor<C> act = need_act ? Tensor<C>::empty({plan.entries(), inner}) : Tensor<C>();
+  if (hidden.defined() && !hidden.unique()) {
+    hidden = hidden.clone();  // its storage becomes that of its gradient
+  }
   if (!hidden.defined()) {
     hidden = Tensor<C>::empty({plan.entries(), 2 * inner});
     detail::moe_hidden(x, plan, experts, lora, state, hidden, act);
@@ -217,7 +219,7 @@ MoeGradients<C> moe_experts_backward(const Tensor<Param<C>>& dy, const Tensor<C>
   if (need_dweights) {
     out.dweights = Tensor<P>::empty(weights.shape());
   }
-  const Tensor<C> dhidden = detail::moe_hidden_gradient(dy, weights, plan, experts, lora, u_down, hidden,
+  const Tensor<C> dhidden = detail::moe_hidden_gradient(dy, weights, plan, experts, lora, u_down, std::move(hidden),
                                                         need_dweights ? &out.dweights : nullptr);
   Tensor<P> u_gate, u_up;
   if (lora != nullptr) {

@@ -3,7 +3,8 @@
 
 #include <cmath>    // std::isfinite
 #include <cstdint>  // seeds
-#include <string>   // the first bad layer's name
+#include <utility>  // std::move
+#include <vector>   // per-target losses
 
 #include "perft/core/batch.hpp"
 #include "perft/nn/context.hpp"
@@ -27,6 +28,7 @@ struct Losses {
   double aux = 0;               // of the base routers, not weighted
   double adapter_aux = 0;       // of the PERFT-R routers, not weighted
   std::size_t saved_bytes = 0;  // activations kept for backward
+  std::vector<double> nll;      // of each target, without lm_scale; evaluate_loss only
 };
 
 namespace detail {
@@ -60,7 +62,10 @@ Losses evaluate_loss(Model& model, const Batch& batch, const LossOptions& option
   ForwardContext<C> context = detail::loss_context<C>(model, batch, options);
   const Variable<C> h = model.forward(batch, context);
   Losses losses;
-  (void)cross_entropy(h, model.head(), {batch.loss_rows, batch.targets}, options.lm_scale, &losses.lm);
+  CrossEntropyOutput<C> scored =
+      cross_entropy_forward(h.value(), model.head(), {batch.loss_rows, batch.targets}, options.lm_scale, false);
+  losses.lm = scored.loss;
+  losses.nll = std::move(scored.nll);
   detail::read_aux(context.base_balance.get(), context.adapter_balance.get(), losses);
   return losses;
 }

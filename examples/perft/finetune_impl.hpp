@@ -1,0 +1,360 @@
+#pragma once
+// `perft finetune` for one compute type.
+
+#include <chrono>    // tokens per second
+#include <cmath>     // std::isfinite
+#include <iostream>  // results
+#include <optional>  // progress
+#include <string>    // paths
+#include <vector>    // rows
+
+#include "engine.hpp"
+#include "finetune_data.hpp"
+#include "full_model.hpp"
+#include "perft/train/memory_plan.hpp"
+#include "perft/train/metrics.hpp"
+#include "perft/train/progress.hpp"
+#include "perft/train/schedule.hpp"
+#include "perft/train/trainer.hpp"
+#include "report_error.hpp"
+#include "run_folder.hpp"
+#include "training_state.hpp"
+
+namespace perft::cli {
+
+/// The options as an AdapterSpec; not for method full.
+AdapterSpec adapter_spec(const FinetuneOptions& options);
+
+/// Fills what depends on the model: learning rate, aux coefficient, compute type, micro-batch (rows that fit the memory
+/// budget). Returns the plan.
+MicroBatchPlan resolve_options(FinetuneOptions& options, const ModelConfig& config, std::int64_t longest_row);
+
+/// Throws IoError unless `now` equals the options saved in `folder` but for threads, more steps or epochs, and the
+/// budget.
+void check_same_run(const RunFolder& folder, const FinetuneOptions& now);
+
+/// Writes run.toml.
+void save_run_config(const RunFolder& folder, const FinetuneOptions& options);
+
+template <ComputeType C>
+class FinetuneRun {
+ public:
+  using P = Param<C>;
+  using Clock = std::chrono::steady_clock;
+
+  explicit FinetuneRun(const FinetuneOptions& options) : options_(options), folder_(options.out) {}
+
+  int run() {
+    const auto started = Clock::now();
+    const HubFolder hub = HubFolder::open(options_.model);
+    const ModelConfig config = ModelConfig::parse(hub.config_json(), hub.config_path());
+    check<UnsupportedError>(config.router_jitter_noise == 0, hub.config_path(), ": router_jitter_noise is ",
+                            config.router_jitter_noise, ", training supports 0; set it to 0");
+    const bool resuming = options_.resume && folder_.holds_run();
+    if (!resuming) {
+      folder_.create();
+      if (options_.resume) {
+        note(options_.out + ": no run to resume, starting one");
+      }
+    }
+    data_ = load_data(options_);
+    const MicroBatchPlan plan = resolve_options(options_, config, data_.stats.longest);
+    if (resuming) {
+      check_same_run(folder_, options_);
+    }
+    tensors_.emplace(CheckpointTensors::open(hub, config));
+    model_ = build_model<C>(config, *tensors_);
+    if (options_.method == Method::full) {
+      train_everything<C>(*model_);
+    } else {
+      spec_ = adapter_spec(options_);
+      attach<C>(*model_, spec_, config.initializer_range, static_cast<std::uint64_t>(options_.seed));
+    }
+    make_trainer(config, plan);
+    if (resuming && !load_newest()) {
+      note(options_.out + ": no checkpoint to resume from, starting anew");
+    }
+    total_steps_ = options_.max_steps.value_or(
+        optimizer_steps(static_cast<std::int64_t>(data_.train.size()), options_.batch_size, options_.epochs));
+    check<UsageError>(total_steps_ > 0, "--max-steps and --epochs leave no step to train");
+    if (!options_.json) {
+      std::cout << trained_table(trained_tensors(), base_parameters()) << "\n"
+                << data_table(data_, options_) << std::flush;
+    }
+    const int signal = progress_.step >= total_steps_ && resuming && finished() ? 0 : train(resuming);
+    if (signal != 0) {
+      return 128 + signal;
+    }
+    summarize(std::chrono::duration<double>(Clock::now() - started).count());
+    return 0;
+  }
+
+ private:
+  void make_trainer(const ModelConfig& config, const MicroBatchPlan& plan) {
+    TrainerOptions options;
+    options.aux_coefficient = *options_.aux_coef;
+    options.clip = options_.clip;
+    options.adamw.weight_decay = options_.weight_decay;
+    options.pad_rows = options_.pad_rows;
+    options.pad_id = 0;  // as published; also what the authors' tokenizer is told
+    options.micro_batch = *options_.micro_batch_size;
+    options.seed = static_cast<std::uint64_t>(options_.seed);
+    options.hidden = plan.recompute == Recompute::kGateUp ? HiddenPolicy::kRecompute : HiddenPolicy::kSave;
+    options.recompute_layers = plan.recompute == Recompute::kLayer;
+    (void)config;
+    trainer_.emplace(*model_, trainable_parameters<C>(*model_), options);
+    if (options_.router_dtype == RouterDtype::bf16) {
+      round_routers();
+    }
+  }
+
+  /// Trains from progress_.step to total_steps_. Returns the signal that stopped it, or 0.
+  int train(bool resuming) {
+    watch_signals();
+    save_run_config(folder_, options_);
+    if (resuming) {
+      folder_.truncate_metrics(progress_.step);
+    }
+    MetricsWriter metrics(folder_.file("metrics.jsonl"), !resuming);
+    ProgressBar bar;
+    if (progress_.step == 0 && !data_.validation.empty()) {
+      validate(metrics, bar);
+    }
+    const std::vector<IndexRange> batches = pieces(static_cast<std::int64_t>(data_.train.size()), options_.batch_size);
+    const auto per_epoch = static_cast<std::int64_t>(batches.size());
+    std::vector<std::int64_t> all(data_.train.size());
+    std::iota(all.begin(), all.end(), 0);
+    std::int64_t epoch = -1;
+    std::vector<std::int64_t> order;
+    double timed_seconds = 0;
+    std::int64_t timed_tokens = 0;
+    bool first = true;
+    while (progress_.step < total_steps_) {
+      if (progress_.step / per_epoch != epoch) {
+        epoch = progress_.step / per_epoch;
+        order = epoch_order(all, epoch, static_cast<std::uint64_t>(options_.seed));
+      }
+      const IndexRange& range = batches[static_cast<std::size_t>(progress_.step % per_epoch)];
+      std::vector<EncodedRow> rows;
+      for (std::int64_t i = range.begin; i < range.end; ++i) {
+        rows.push_back(data_.train[static_cast<std::size_t>(order[static_cast<std::size_t>(i)])]);
+      }
+      const double lr = *options_.lr * linear_schedule(progress_.step, options_.warmup, total_steps_);
+      const auto begin = Clock::now();
+      const StepResult result = step(rows, lr);
+      const double seconds = std::chrono::duration<double>(Clock::now() - begin).count();
+      ++progress_.step;
+      progress_.train_loss = result.lm;
+      progress_.tokens += result.tokens;
+      if (!first) {
+        timed_seconds += seconds;
+        timed_tokens += result.tokens;
+        tokens_per_second_ = static_cast<double>(timed_tokens) / timed_seconds;
+      }
+      first = false;
+      const ProcessMemory memory = process_memory();
+      peak_anonymous_ = std::max(peak_anonymous_, memory.anonymous);
+      metrics.write({{"step", progress_.step},
+                     {"epoch", epoch},
+                     {"lr", lr},
+                     {"train_loss", result.lm},
+                     {"aux_loss", result.aux},
+                     {"adapter_aux_loss", result.adapter_aux},
+                     {"grad_norm", result.gradient_norm},
+                     {"tokens", result.tokens},
+                     {"seconds", seconds},
+                     {"anonymous_bytes", memory.anonymous}});
+      draw(bar, static_cast<double>(result.tokens) / seconds, seconds);
+      const bool last = progress_.step == total_steps_;
+      bool save = last || progress_.step % options_.save_every == 0 || interrupted() != 0;
+      if (!data_.validation.empty() && (last || progress_.step % options_.eval_every == 0)) {
+        save = validate(metrics, bar) || save;
+      }
+      if (save) {
+        save_state();
+      }
+      if (interrupted() != 0 && !last) {
+        bar.clear();
+        note(options_.out + ": stopped by a signal after step " + std::to_string(progress_.step) +
+             "; --resume continues");
+        return interrupted();
+      }
+    }
+    bar.clear();
+    publish();
+    return 0;
+  }
+
+  StepResult step(const std::vector<EncodedRow>& rows, double lr) {
+    try {
+      StepResult result = trainer_->step(rows, static_cast<std::uint64_t>(progress_.step), lr);
+      if (options_.router_dtype == RouterDtype::bf16) {
+        round_routers();
+      }
+      return result;
+    } catch (const NonFiniteError& error) {
+      const Batch batch = ragged_batch(rows, 0, options_.pad_rows, padded_columns(rows), 0);
+      fail<NonFiniteError>(options_.out, ": step ", progress_.step + 1, ": ", error.what(),
+                           "; such numbers first appear in ", model_->first_non_finite(batch),
+                           "; the last checkpoint is intact, lower --lr or look at the data");
+    }
+  }
+
+  /// Returns whether this is the best loss so far.
+  bool validate(MetricsWriter& metrics, ProgressBar& bar) {
+    const ValidationResult result = trainer_->validate(data_.validation, options_.batch_size);
+    check<NonFiniteError>(std::isfinite(result.loss), options_.out, ": step ", progress_.step,
+                          ": the validation loss is not finite; the last checkpoint is intact");
+    progress_.val_loss = result.loss;
+    metrics.write({{"step", progress_.step}, {"val_loss", result.loss}, {"val_standard_error", result.standard_error}});
+    if (!options_.json) {
+      bar.clear();
+      std::cout << "step " << progress_.step << ": validation loss " << result.loss << " ± " << result.standard_error
+                << std::endl;
+    }
+    const bool best = progress_.step > 0 && (progress_.best_step < 0 || result.loss < progress_.best_loss);
+    if (best) {
+      progress_.best_step = progress_.step;
+      progress_.best_loss = result.loss;
+    }
+    return best;
+  }
+
+  void save_state() {
+    folder_.save_checkpoint(progress_.step, [&](const std::string& dir) {
+      if (options_.method == Method::full) {
+        save_full_model<C>(*model_, *tensors_, options_.model, dir);
+      } else {
+        save_adapter<C>(*model_, spec_, base_facts(model_->config), dir);
+      }
+      save_training_state(dir + "/training_state.safetensors", progress_, trainer_->optimizer());
+    });
+    folder_.prune(options_.keep, progress_.best_step);
+  }
+
+  bool load_newest() {
+    const std::vector<std::int64_t> steps = folder_.checkpoints();
+    if (steps.empty()) {
+      return false;
+    }
+    const std::string dir = folder_.checkpoint(steps.back());
+    check<UnsupportedError>(options_.method != Method::full, dir, ": resuming full fine-tuning is not supported");
+    load_adapter_weights<C>(*model_, dir + "/adapter_model.safetensors");
+    progress_ = load_training_state(dir + "/training_state.safetensors", trainer_->optimizer());
+    return true;
+  }
+
+  /// The result: the best state's files (or the last's) in the run's folder itself.
+  void publish() {
+    const std::int64_t chosen = progress_.best_step >= 0 ? progress_.best_step : progress_.step;
+    const std::string from = folder_.checkpoint(chosen);
+    for (const char* name : {"model.safetensors", "config.json", "generation_config.json", "tokenizer.json",
+                             "tokenizer_config.json", "adapter_model.safetensors", "adapter_config.json"}) {
+      copy_if_there(from, folder_.path(), name);
+    }
+  }
+
+  bool finished() const {
+    return std::filesystem::exists(
+        folder_.file(options_.method == Method::full ? "model.safetensors" : "adapter_config.json"));
+  }
+
+  /// The authors' router is bf16, moments included: what a step changes by less than half an ulp is lost.
+  void round_routers() {
+    auto& optimizer = trainer_->optimizer();
+    for (std::size_t i = 0; i < optimizer.parameters().size(); ++i) {
+      Parameter<P>& parameter = *optimizer.parameters()[i];
+      if (parameter.name().ends_with(".perft.router.weight")) {
+        auto& state = optimizer.state()[i];
+        for (Tensor<P>* tensor : {&parameter.mutable_value(), &state.m, &state.v}) {
+          if (tensor->defined()) {
+            vec::round_to_bf16(tensor->mutable_data(), tensor->numel());
+          }
+        }
+      }
+    }
+  }
+
+  std::vector<TrainedTensor> trained_tensors() {
+    std::vector<TrainedTensor> list;
+    for (const Parameter<P>* parameter : trainable_parameters<C>(*model_)) {
+      list.push_back({parameter->name(), parameter->value().numel()});
+      trainable_ += parameter->value().numel();
+    }
+    return list;
+  }
+
+  std::int64_t base_parameters() const {
+    std::int64_t total = 0;
+    for (const TensorEntry& entry : tensors_->entries()) {
+      total += entry.elements();
+    }
+    return total;
+  }
+
+  void draw(ProgressBar& bar, double tokens_per_second, double seconds) {
+    if (!bar.visible()) {
+      return;
+    }
+    smoothed_ = smoothed_ == 0 ? seconds : 0.9 * smoothed_ + 0.1 * seconds;
+    Progress progress;
+    progress.step = progress_.step;
+    progress.steps = total_steps_;
+    progress.tokens_per_second = tokens_per_second;
+    progress.seconds_left = smoothed_ * static_cast<double>(total_steps_ - progress_.step);
+    progress.loss = progress_.train_loss;
+    progress.memory_bytes = peak_anonymous_;
+    bar.draw(progress, progress_.step == total_steps_);
+  }
+
+  void summarize(double wall_seconds) {
+    OrderedJson json;
+    json["steps"] = progress_.step;
+    json["tokens"] = progress_.tokens;
+    json["tokens_per_second"] = tokens_per_second_;
+    json["train_loss"] = progress_.train_loss;
+    json["val_loss"] = data_.validation.empty() ? OrderedJson() : OrderedJson(progress_.val_loss);
+    json["best_val_loss"] = progress_.best_step < 0 ? OrderedJson() : OrderedJson(progress_.best_loss);
+    json["trainable_parameters"] = trainable_ > 0 ? trainable_ : count_trainable();
+    const ProcessMemory memory = process_memory();
+    json["peak_rss_bytes"] = memory.peak_rss;
+    json["peak_anonymous_bytes"] = std::max(peak_anonymous_, memory.anonymous);
+    json["wall_seconds"] = wall_seconds;
+    if (options_.json) {
+      std::cout << json.dump() << "\n";
+    } else {
+      std::cout << "steps " << progress_.step << ", train loss " << progress_.train_loss;
+      if (progress_.best_step >= 0) {
+        std::cout << ", best validation loss " << progress_.best_loss << " (step " << progress_.best_step << ")";
+      }
+      std::cout << ", " << tokens_per_second_ << " tokens/s; saved to " << options_.out << "\n";
+    }
+  }
+
+  std::int64_t count_trainable() {
+    trainable_ = 0;
+    (void)trained_tensors();
+    return trainable_;
+  }
+
+  FinetuneOptions options_;
+  RunFolder folder_;
+  FinetuneData data_;
+  std::optional<CheckpointTensors> tensors_;
+  std::unique_ptr<CausalLm<C>> model_;
+  AdapterSpec spec_;
+  std::optional<Trainer<C, CausalLm<C>>> trainer_;
+  RunProgress progress_;
+  std::int64_t total_steps_ = 0;
+  std::int64_t trainable_ = 0;
+  std::int64_t peak_anonymous_ = 0;
+  double tokens_per_second_ = 0;
+  double smoothed_ = 0;
+};
+
+template <ComputeType C>
+int finetune_with(const FinetuneOptions& options) {
+  return FinetuneRun<C>(options).run();
+}
+
+}  // namespace perft::cli

@@ -1,0 +1,125 @@
+// The folder of a fine-tuning run.
+
+#include "run_folder.hpp"
+
+#include <fcntl.h>   // open
+#include <unistd.h>  // fsync
+
+#include <algorithm>     // std::sort
+#include <charconv>      // step numbers
+#include <filesystem>    // folders
+#include <sstream>       // metrics lines
+#include <system_error>  // reasons
+
+#include "perft/io/atomic_file.hpp"
+#include "perft/io/json.hpp"
+#include "perft/io/mapped_file.hpp"
+
+namespace perft::cli {
+
+namespace fs = std::filesystem;
+
+namespace {
+
+constexpr const char* kCheckpointPrefix = "checkpoint-";
+constexpr const char* kTemporaryPrefix = ".checkpoint-";
+
+std::optional<std::int64_t> step_of(const std::string& name) {
+  const std::string prefix = kCheckpointPrefix;
+  if (name.rfind(prefix, 0) != 0) {
+    return std::nullopt;
+  }
+  std::int64_t step = 0;
+  const char* end = name.data() + name.size();
+  const auto parsed = std::from_chars(name.data() + prefix.size(), end, step);
+  return parsed.ec == std::errc() && parsed.ptr == end ? std::optional(step) : std::nullopt;
+}
+
+void sync_folder(const std::string& path) {
+  const int descriptor = ::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (descriptor >= 0) {
+    (void)::fsync(descriptor);
+    (void)::close(descriptor);
+  }
+}
+
+}  // namespace
+
+void RunFolder::create() {
+  std::error_code error;
+  fs::create_directories(path_, error);
+  check<IoError>(!error && fs::is_directory(path_), path_,
+                 ": cannot make the folder: ", error ? error.message() : std::string("something else has that name"));
+  check<IoError>(!holds_run() && !fs::exists(file("adapter_config.json")), path_,
+                 ": holds a run already; use --resume to continue it, or another --out");
+}
+
+bool RunFolder::holds_run() const {
+  return fs::exists(file("run.toml")) || fs::exists(file("metrics.jsonl")) || !checkpoints().empty();
+}
+
+std::vector<std::int64_t> RunFolder::checkpoints() const {
+  std::vector<std::int64_t> steps;
+  std::error_code error;
+  for (const auto& entry : fs::directory_iterator(path_, error)) {
+    if (const auto step = step_of(entry.path().filename().string())) {
+      steps.push_back(*step);
+    }
+  }
+  std::sort(steps.begin(), steps.end());
+  return steps;
+}
+
+void RunFolder::save_checkpoint(std::int64_t step, const std::function<void(const std::string&)>& write) const {
+  const std::string temporary = path_ + "/" + kTemporaryPrefix + std::to_string(step) + ".tmp";
+  std::error_code error;
+  fs::remove_all(temporary, error);
+  fs::create_directory(temporary, error);
+  check<IoError>(!error, temporary, ": cannot make the folder: ", error.message());
+  try {
+    write(temporary);
+  } catch (...) {
+    fs::remove_all(temporary, error);
+    throw;
+  }
+  sync_folder(temporary);
+  fs::remove_all(checkpoint(step), error);
+  fs::rename(temporary, checkpoint(step), error);
+  check<IoError>(!error, checkpoint(step), ": cannot be put in place: ", error.message());
+  sync_folder(path_);
+}
+
+void RunFolder::prune(std::int64_t keep, std::int64_t best) const {
+  std::error_code error;
+  const std::vector<std::int64_t> steps = checkpoints();
+  const auto count = static_cast<std::int64_t>(steps.size());
+  for (std::int64_t i = 0; i < count - keep; ++i) {
+    if (steps[static_cast<std::size_t>(i)] != best) {
+      fs::remove_all(checkpoint(steps[static_cast<std::size_t>(i)]), error);
+    }
+  }
+  for (const auto& entry : fs::directory_iterator(path_, error)) {
+    if (entry.path().filename().string().rfind(kTemporaryPrefix, 0) == 0) {
+      fs::remove_all(entry.path(), error);
+    }
+  }
+}
+
+void RunFolder::truncate_metrics(std::int64_t step) const {
+  const std::string path = file("metrics.jsonl");
+  if (!fs::exists(path)) {
+    return;
+  }
+  std::istringstream lines(read_text_file(path));
+  std::string kept;
+  for (std::string line; std::getline(lines, line);) {
+    const Json json = Json::parse(line, nullptr, false);  // the last line of a killed run may be cut
+    if (json.is_object() && json.contains("step") && json["step"].is_number_integer() &&
+        json["step"].get<std::int64_t>() <= step) {
+      kept += line + "\n";
+    }
+  }
+  write_text_atomically(path, kept);
+}
+
+}  // namespace perft::cli

@@ -1,0 +1,44 @@
+#pragma once
+// The folder of a fine-tuning run: run.toml, metrics.jsonl, checkpoint-<step>/, and at the end the adapter itself.
+
+#include <cstdint>     // steps
+#include <functional>  // what writes a checkpoint
+#include <optional>    // newest checkpoint
+#include <string>      // paths
+#include <vector>      // steps
+
+namespace perft::cli {
+
+class RunFolder {
+ public:
+  explicit RunFolder(std::string path) : path_(std::move(path)) {}
+
+  /// Makes the folder (with parents) for a new run. Throws IoError if it holds a run already or cannot be made.
+  void create();
+
+  /// Whether a run was begun here.
+  bool holds_run() const;
+
+  std::string file(const std::string& name) const { return path_ + "/" + name; }
+
+  const std::string& path() const { return path_; }
+
+  std::string checkpoint(std::int64_t step) const { return path_ + "/checkpoint-" + std::to_string(step); }
+
+  /// Steps of the complete checkpoints, ascending.
+  std::vector<std::int64_t> checkpoints() const;
+
+  /// Lets `write(folder)` fill a temporary folder and renames it to checkpoint-<step>: it is there whole or not at all.
+  void save_checkpoint(std::int64_t step, const std::function<void(const std::string&)>& write) const;
+
+  /// Removes all but the `keep` newest checkpoints and `best` (−1: none), and what an interrupted save left behind.
+  void prune(std::int64_t keep, std::int64_t best) const;
+
+  /// Drops the lines of metrics.jsonl that belong to steps after `step`.
+  void truncate_metrics(std::int64_t step) const;
+
+ private:
+  std::string path_;
+};
+
+}  // namespace perft::cli

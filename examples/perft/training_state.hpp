@@ -1,0 +1,84 @@
+#pragma once
+// training_state.safetensors: what, beside the weights, a resumed run needs to go on exactly as if it had not stopped.
+
+#include <cstdint>  // counters
+#include <map>      // tensors by name
+#include <string>   // paths
+#include <vector>   // tensors
+
+#include "perft/io/safetensors.hpp"
+#include "perft/io/safetensors_writer.hpp"
+#include "perft/train/adamw.hpp"
+
+namespace perft::cli {
+
+/// Where a run stands after an optimizer step. Everything random is a function of (seed, step), so there is no more.
+struct RunProgress {
+  std::int64_t step = 0;        // optimizer steps done
+  std::int64_t best_step = -1;  // of the best validation loss; −1: none yet
+  double best_loss = 0;
+  double train_loss = 0;  // of the last step
+  double val_loss = 0;    // of the last validation
+  std::int64_t tokens = 0;
+};
+
+/// Moments are written as they lie in memory (adapters' B matrices transposed), in the parameters' type.
+template <class P>
+void save_training_state(const std::string& path, const RunProgress& progress, AdamW<P>& optimizer) {
+  const std::vector<std::int64_t> counters = {progress.step, progress.best_step, progress.tokens};
+  const std::vector<double> values = {progress.best_loss, progress.train_loss, progress.val_loss};
+  std::vector<std::int64_t> steps;
+  std::vector<TensorToWrite> tensors = {{"counters", DType::i64, {3}, counters.data(), 3 * sizeof(std::int64_t)},
+                                        {"values", DType::f64, {3}, values.data(), 3 * sizeof(double)}};
+  for (std::size_t i = 0; i < optimizer.parameters().size(); ++i) {
+    const auto& state = optimizer.state()[i];
+    steps.push_back(state.steps);
+    if (state.m.defined()) {
+      const std::vector<std::int64_t> shape(state.m.shape().begin(), state.m.shape().end());
+      tensors.push_back(
+          {"m." + optimizer.parameters()[i]->name(), dtype_of<P>, shape, state.m.data(), state.m.bytes()});
+      tensors.push_back(
+          {"v." + optimizer.parameters()[i]->name(), dtype_of<P>, shape, state.v.data(), state.v.bytes()});
+    }
+  }
+  tensors.push_back({"steps",
+                     DType::i64,
+                     {static_cast<std::int64_t>(steps.size())},
+                     steps.data(),
+                     steps.size() * sizeof(std::int64_t)});
+  write_safetensors(path, tensors);
+}
+
+template <class P>
+RunProgress load_training_state(const std::string& path, AdamW<P>& optimizer) {
+  const SafetensorsFile file = SafetensorsFile::open(path);
+  const auto entry = [&](const std::string& name) -> const TensorEntry& {
+    const TensorEntry* found = file.find(name);
+    check<IoError>(found != nullptr, path, ": tensor '", name, "' is missing; remove this checkpoint's folder");
+    return *found;
+  };
+  const std::vector<std::int64_t> counters = read_as<std::int64_t>(entry("counters"));
+  const std::vector<double> values = read_as<double>(entry("values"));
+  const std::vector<std::int64_t> steps = read_as<std::int64_t>(entry("steps"));
+  check<IoError>(counters.size() == 3 && values.size() == 3 && steps.size() == optimizer.parameters().size(), path,
+                 ": does not belong to this run's parameters; remove this checkpoint's folder");
+  for (std::size_t i = 0; i < steps.size(); ++i) {
+    const Parameter<P>& parameter = *optimizer.parameters()[i];
+    auto& state = optimizer.state()[i];
+    state.steps = steps[i];
+    if (steps[i] == 0) {
+      continue;
+    }
+    const auto read = [&](const std::string& name) {
+      const TensorEntry& moment = entry(name);
+      check<IoError>(Shape(moment.shape) == parameter.value().shape(), path, ": tensor '", name, "' is ", moment.shape,
+                     ", expected ", parameter.value().shape());
+      return Tensor<P>::from(read_as<P>(moment), parameter.value().shape());
+    };
+    state.m = read("m." + parameter.name());
+    state.v = read("v." + parameter.name());
+  }
+  return {counters[0], counters[1], values[0], values[1], values[2], counters[2]};
+}
+
+}  // namespace perft::cli

@@ -1,0 +1,80 @@
+#pragma once
+// How much memory a micro-batch takes, and how many rows and which recomputation fit a budget.
+
+#include <algorithm>  // std::max
+#include <cstdint>    // sizes
+
+#include "perft/ops/moe_experts.hpp"  // HiddenPolicy
+
+namespace perft::inline PERFT_ABI {
+
+/// The sizes that decide (letters: docs/notation.md). Bytes of a compute-type and of a parameter-type number.
+struct ActivationShape {
+  std::int64_t width = 0;     // D
+  std::int64_t q_width = 0;   // H · d
+  std::int64_t kv_width = 0;  // H_kv · d
+  std::int64_t heads = 0;     // H
+  std::int64_t inner = 0;     // F
+  std::int64_t experts = 0;   // N
+  std::int64_t top_k = 0;     // K
+  std::int64_t layers = 0;    // L
+  std::int64_t vocab = 0;     // V
+  std::int64_t compute_bytes = 2;
+  std::int64_t param_bytes = 4;
+};
+
+/// What is given up to save memory, from nothing to everything but the layers' inputs.
+enum class Recompute { kNone, kGateUp, kLayer };
+
+/// Bytes kept per token and layer between forward and backward: inputs of both norms, q and k (the q/k norm's inputs),
+/// v, attention output and its log-sum-exp, the MoE input, gate and up pre-activations, routing.
+inline std::int64_t saved_bytes_per_token(const ActivationShape& s, Recompute recompute) {
+  if (recompute == Recompute::kLayer) {
+    return s.width * s.compute_bytes;
+  }
+  const std::int64_t hidden = recompute == Recompute::kNone ? 2 * s.top_k * s.inner * s.compute_bytes : 0;
+  return (3 * s.width + 2 * s.q_width + 2 * s.kv_width) * s.compute_bytes + hidden +
+         (s.heads + s.experts + s.top_k + 4) * s.param_bytes + 16 * s.top_k;
+}
+
+/// Peak bytes of activations of a micro-batch of `tokens`: everything kept, and on top the buffers of the one layer
+/// that is being differentiated (expert outputs and their gradient by slot) or of the loss.
+inline std::int64_t activation_bytes(const ActivationShape& s, std::int64_t tokens, Recompute recompute) {
+  std::int64_t kept = s.layers * saved_bytes_per_token(s, recompute);
+  if (recompute == Recompute::kLayer) {
+    kept += saved_bytes_per_token(s, Recompute::kNone);
+  }
+  const std::int64_t expert_buffers = s.top_k * (s.width * s.param_bytes + (s.inner + s.width) * s.compute_bytes) +
+                                      4 * s.width * s.param_bytes +
+                                      (recompute == Recompute::kGateUp ? 2 * s.top_k * s.inner * s.compute_bytes : 0);
+  const std::int64_t logits =
+      std::max<std::int64_t>(64, (std::int64_t{32} << 20) / (s.vocab * s.param_bytes)) * s.vocab * s.param_bytes;
+  return tokens * (kept + expert_buffers) + logits;
+}
+
+struct MicroBatchPlan {
+  std::int64_t rows = 1;
+  Recompute recompute = Recompute::kNone;
+  std::int64_t bytes = 0;  // planned peak of activations
+};
+
+/// The most rows (at most `batch_rows`, of `row_tokens` tokens) whose activations fit `budget` without recomputation;
+/// if not even one row does, the cheapest recomputation that makes one fit (or the last, if none does).
+inline MicroBatchPlan plan_micro_batch(const ActivationShape& shape, std::int64_t batch_rows, std::int64_t row_tokens,
+                                       std::int64_t budget) {
+  MicroBatchPlan plan;
+  for (const Recompute recompute : {Recompute::kNone, Recompute::kGateUp, Recompute::kLayer}) {
+    plan.recompute = recompute;
+    for (plan.rows = batch_rows; plan.rows >= 1; plan.rows = plan.rows / 2) {
+      plan.bytes = activation_bytes(shape, plan.rows * row_tokens, recompute);
+      if (plan.bytes <= budget) {
+        return plan;
+      }
+    }
+  }
+  plan.rows = 1;
+  plan.bytes = activation_bytes(shape, row_tokens, Recompute::kLayer);
+  return plan;
+}
+
+}  // namespace perft::inline PERFT_ABI

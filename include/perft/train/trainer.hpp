@@ -1,0 +1,150 @@
+#pragma once
+// The training loop's parts as one object: a step over an accumulated batch, and validation.
+
+#include <algorithm>  // std::min
+#include <cmath>      // std::sqrt
+#include <cstdint>    // seeds
+#include <span>       // rows
+#include <vector>     // batches
+
+#include "perft/data/batch.hpp"
+#include "perft/data/order.hpp"
+#include "perft/train/adamw.hpp"
+#include "perft/train/loss.hpp"
+
+namespace perft::inline PERFT_ABI {
+
+struct TrainerOptions {
+  double aux_coefficient = 0;
+  double clip = 1.0;  // 0: no clipping
+  AdamWOptions adamw;
+  PadRows pad_rows = PadRows::ignore;
+  std::int32_t pad_id = 0;
+  std::int64_t micro_batch = 16;  // rows
+  std::uint64_t seed = 42;        // of dropout
+  HiddenPolicy hidden = HiddenPolicy::kSave;
+  bool recompute_layers = false;
+};
+
+struct StepResult {
+  double lm = 0;   // token mean over the accumulated batch
+  double aux = 0;  // mean over micro-batches, weighted by real tokens; not multiplied by the coefficient
+  double adapter_aux = 0;
+  double gradient_norm = 0;  // before clipping
+  std::int64_t tokens = 0;   // real ones
+  std::int64_t targets = 0;
+  std::size_t saved_bytes = 0;  // largest of the micro-batches
+};
+
+struct ValidationResult {
+  double loss = 0;            // lm, token mean over all rows, without aux
+  double standard_error = 0;  // of `loss`, rows being the sampling unit (ratio estimator)
+  std::int64_t targets = 0;
+};
+
+/// Trains whatever is trainable in `model`, which must outlive it.
+template <ComputeType C, class Model>
+class Trainer {
+ public:
+  using P = Param<C>;
+
+  Trainer(Model& model, std::vector<Parameter<P>*> parameters, TrainerOptions options)
+      : model_(model), options_(options), optimizer_(std::move(parameters), options.adamw) {}
+
+  /// One optimiser step over `rows`, cut into micro-batches: lm is the token mean over the whole batch, aux is taken
+  /// per micro-batch and weighted by its share of the batch's real tokens (spec of gradient accumulation: docs/cli.md).
+  /// `step` keys dropout. If a loss is not finite, throws NonFiniteError before anything has changed.
+  StepResult step(std::span<const EncodedRow> rows, std::uint64_t step, double lr) {
+    const std::vector<Batch> batches = micro_batches(rows);
+    StepResult result;
+    for (const Batch& batch : batches) {
+      result.targets += static_cast<std::int64_t>(batch.targets.size());
+      result.tokens += real_tokens(batch);
+    }
+    for (Parameter<P>* parameter : optimizer_.parameters()) {
+      parameter->clear_gradient();
+    }
+    for (const Batch& batch : batches) {
+      const double share = static_cast<double>(real_tokens(batch)) / static_cast<double>(result.tokens);
+      LossOptions options = loss_options(result.targets);
+      options.aux_weight = options_.aux_coefficient * share;
+      options.training = true;
+      options.seed = options_.seed;
+      options.step = step;
+      const Losses losses = accumulate_gradients<C>(model_, batch, options);
+      result.lm += losses.lm;
+      result.aux += share * losses.aux;
+      result.adapter_aux += share * losses.adapter_aux;
+      result.saved_bytes = std::max(result.saved_bytes, losses.saved_bytes);
+    }
+    result.gradient_norm = gradient_norm(optimizer_.parameters());
+    check<NonFiniteError>(std::isfinite(result.gradient_norm), "the gradient norm is not finite");
+    optimizer_.step(lr, clip_factor(result.gradient_norm, options_.clip));
+    return result;
+  }
+
+  /// Mean loss over `rows`, in batches of `batch_rows` (which, with pad rows hf, set the padded length).
+  ValidationResult validate(std::span<const EncodedRow> rows, std::int64_t batch_rows) {
+    ValidationResult result;
+    std::vector<double> sums(rows.size());
+    std::vector<double> counts(rows.size());
+    double total = 0;
+    for (const IndexRange& range : pieces(static_cast<std::int64_t>(rows.size()), batch_rows)) {
+      const auto part = rows.subspan(static_cast<std::size_t>(range.begin), static_cast<std::size_t>(range.size()));
+      for (const Batch& batch : micro_batches(part)) {
+        LossOptions options = loss_options(1);
+        options.collect_aux = false;
+        const Losses losses = evaluate_loss<C>(model_, batch, options);
+        for (std::size_t i = 0; i < losses.nll.size(); ++i) {
+          total += losses.nll[i];
+          const std::int32_t row = batch.row[static_cast<std::size_t>(batch.loss_rows[i])];
+          if (row >= 0) {  // a padding token's prediction belongs to no single row
+            sums[static_cast<std::size_t>(range.begin + row)] += losses.nll[i];
+            counts[static_cast<std::size_t>(range.begin + row)] += 1;
+          }
+        }
+        result.targets += static_cast<std::int64_t>(losses.nll.size());
+      }
+    }
+    const auto targets = static_cast<double>(std::max<std::int64_t>(1, result.targets));
+    result.loss = total / targets;
+    double squares = 0;
+    for (std::size_t r = 0; r < sums.size(); ++r) {
+      const double residual = sums[r] - result.loss * counts[r];
+      squares += residual * residual;
+    }
+    const auto n = static_cast<double>(sums.size());
+    result.standard_error = n > 1 ? std::sqrt(squares * n / (n - 1)) / targets : 0.0;
+    return result;
+  }
+
+  AdamW<P>& optimizer() { return optimizer_; }
+
+  const TrainerOptions& options() const { return options_; }
+
+ private:
+  std::vector<Batch> micro_batches(std::span<const EncodedRow> rows) const {
+    const std::int64_t columns = padded_columns(rows);
+    std::vector<Batch> batches;
+    for (const IndexRange& range : pieces(static_cast<std::int64_t>(rows.size()), options_.micro_batch)) {
+      batches.push_back(
+          ragged_batch(rows.subspan(static_cast<std::size_t>(range.begin), static_cast<std::size_t>(range.size())),
+                       static_cast<std::int32_t>(range.begin), options_.pad_rows, columns, options_.pad_id));
+    }
+    return batches;
+  }
+
+  LossOptions loss_options(std::int64_t targets) const {
+    LossOptions options;
+    options.lm_scale = targets > 0 ? 1.0 / static_cast<double>(targets) : 0.0;
+    options.hidden = options_.hidden;
+    options.recompute_layers = options_.recompute_layers;
+    return options;
+  }
+
+  Model& model_;
+  TrainerOptions options_;
+  AdamW<P> optimizer_;
+};
+
+}  // namespace perft::inline PERFT_ABI
