@@ -13,8 +13,13 @@ target_include_directories(
   perft INTERFACE $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}/include> $<INSTALL_INTERFACE:include>)
 target_link_libraries(perft INTERFACE Threads::Threads)
 
+# The switch means something only together with the one header that calls oneDNN.
 set(PERFT_HAS_ONEDNN OFF)
-if(PERFT_ONEDNN STREQUAL "AUTO")
+if(NOT EXISTS ${PROJECT_SOURCE_DIR}/include/perft/core/gemm/onednn.hpp)
+  if(PERFT_ONEDNN AND NOT PERFT_ONEDNN STREQUAL "AUTO")
+    message(FATAL_ERROR "PERFT_ONEDNN=${PERFT_ONEDNN}: this version has no oneDNN backend; use AUTO or OFF")
+  endif()
+elseif(PERFT_ONEDNN STREQUAL "AUTO")
   find_package(oneDNN QUIET MODULE)
   set(PERFT_HAS_ONEDNN ${oneDNN_FOUND})
 elseif(PERFT_ONEDNN)
