@@ -137,6 +137,7 @@ TEST_CASE("dropout: error texts") {
   const Dropout site(0.5, {}, keys({0, 0}, {0, 1}));
   CHECK(error_text<ShapeError>([&] { perft::dropout_forward(Tensor<float>::zeros({6}), site); }) ==
         "dropout: x is [6], expected a contiguous [T, D]");
-  CHECK(error_text<ShapeError>([&] { perft::dropout_forward(Tensor<float>::zeros({3, 2}).transpose(0, 1), site); }) ==
-        "dropout: x is [2, 3], expected a contiguous [T, D]");
+  CHECK(error_text<ShapeError>([&] {
+          perft::dropout_forward(Tensor<float>::zeros({3, 2}).transpose(0, 1), site);
+        }) == "dropout: x is [2, 3], expected a contiguous [T, D]");
 }
