@@ -80,7 +80,7 @@ class Tape {
         sum = sum.clone();
       }
     }
-    accumulate(sum, gradient);
+    accumulate(sum, gradient.contiguous() ? gradient : gradient.clone());
   }
 
   /// The gradient that reached an edge, or an undefined tensor if none did. Leaves the slot empty.

@@ -9,6 +9,8 @@
 #include <string>     // hub name
 #include <utility>    // std::move
 
+#include "perft/core/device.hpp"
+#include "perft/core/device.hpp"
 #include "perft/core/dtype.hpp"
 #include "perft/core/error.hpp"
 #include "perft/core/vec.hpp"
