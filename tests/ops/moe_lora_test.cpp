@@ -10,7 +10,7 @@ using perft::HiddenPolicy;
 using support::close;
 
 TEST_CASE("expert LoRA: any subset of gate, up, down, frozen or trained, beside frozen or trained experts") {
-  const MoeSize size{6, 2, 4, 5, 7};
+  const MoeSize size{5, 2, 3, 3, 4};
   const Threads one(1);  // thousands of tiny calls: waking workers would be most of the time
   for (unsigned on = 1; on <= kAll; ++on) {
     for (const double p : {0.0, 0.3}) {
@@ -36,7 +36,7 @@ TEST_CASE("expert LoRA: any subset of gate, up, down, frozen or trained, beside 
 TEMPLATE_TEST_CASE("expert LoRA: gradients at sizes around blocks and chunks", "", double, float, bf16) {
   using C = TestType;
   for (const MoeSize& size :
-       std::vector<MoeSize>{{0, 2, 4, 5, 7}, {1, 1, 2, 1, 1}, {7, 3, 5, 17, 33}, {70, 1, 2, 3, 2}, {40, 2, 3, 2, 3}}) {
+       std::vector<MoeSize>{{0, 2, 4, 5, 7}, {1, 1, 2, 1, 1}, {7, 2, 3, 5, 17}, {70, 1, 2, 3, 2}, {40, 2, 3, 2, 3}}) {
     for (const double p : {0.0, 0.3}) {
       const auto expected = MoeCase<C>(size, 0, kAll, 0, p).exact();
       MoeCase<C> moe(size, 0, kAll, kAll, p);
