@@ -173,6 +173,41 @@ TEST_CASE("attention: frozen q, k, v record nothing; each alone gets its gradien
   }
 }
 
+TEST_CASE("attention: a source that forms q and k again replaces them, and gives the same gradients") {
+  const AttentionShape shape{4, 2, 5, 3};
+  const Inputs<bf16> in(kRagged, shape);
+  const auto segments = std::make_shared<const Segments>(kRagged);
+
+  struct Source final : perft::QueryKeySource<bf16> {
+    Source(Tensor<bf16> query_value, Tensor<bf16> key_value) : q(std::move(query_value)), k(std::move(key_value)) {}
+
+    Tensor<bf16> q, k;
+
+    Tensor<bf16> query() const override { return q.clone(); }
+
+    Tensor<bf16> key() const override { return k.clone(); }
+  };
+
+  const auto run = [&](bool with_source) {
+    Tape tape;
+    Recording recording(tape);
+    const Leaf<bf16> q(tape, in.q), k(tape, in.k), v(tape, in.v);
+    const auto o = perft::attention(q.variable, k.variable, v.variable, segments, shape,
+                                    std::unique_ptr<const perft::QueryKeySource<bf16>>(
+                                        with_source ? std::make_unique<const Source>(in.q, in.k) : nullptr));
+    const std::size_t kept = in.v.bytes() + in.q.bytes() + static_cast<std::size_t>(20 * 4) * sizeof(float);
+    CHECK(tape.saved_bytes() == kept + (with_source ? 0 : in.q.bytes() + in.k.bytes()));
+    tape.add_gradient(o.edge(), in.d_o);
+    tape.backward();
+    return Bits()
+        .add(o.value())
+        .add(tape.take_gradient<bf16>(q.edge))
+        .add(tape.take_gradient<bf16>(k.edge))
+        .add(tape.take_gradient<bf16>(v.edge));
+  };
+  CHECK(run(true) == run(false));
+}
+
 TEST_CASE("attention: the same bits for 1, 2 and 3 threads, and for a segment alone") {
   const AttentionShape shape{4, 2, 19, 7};
   const Segments segments{{0, 23, 23}, {23, 9, 5}, {32, 31, 31}, {63, 1, 0}, {64, 17, 17}};

@@ -48,6 +48,17 @@ TEST_CASE("clamp: at the limit itself the gradient passes, and a limit is rounde
   }
 }
 
+TEST_CASE("clamp: a limit that rounds up lets the rounded limit pass, forward and backward") {
+  Tape tape;
+  Recording recording(tape);
+  const Leaf<bf16> input(tape, tensor<bf16>({1.5078125, -1.5078125, 1.515625}, {1, 3}));
+  const auto y = perft::clamp(input.variable, 1.505);
+  CHECK(values(y.value()) == Values{1.5078125, -1.5078125, 1.5078125});
+  tape.add_gradient(y.edge(), tensor<bf16>({1, 1, 1}, {1, 3}));
+  tape.backward();
+  CHECK(values(tape.take_gradient<bf16>(input.edge)) == Values{1, 1, 0});
+}
+
 TEST_CASE("clamp: frozen x records nothing; a strided x is refused") {
   Tape tape;
   Recording recording(tape);
