@@ -1,10 +1,13 @@
 #pragma once
 // What the commands that run a model share; instantiated once per compute type (engine_<type>.cpp).
 
-#include <memory>  // models
-#include <string>  // folders
+#include <cstdint>  // ids
+#include <memory>   // models
+#include <string>   // folders
+#include <vector>   // rows
 
 #include "options.hpp"
+#include "perft/data/batch.hpp"
 #include "perft/models/load_model.hpp"
 #include "perft/peft/adapter_io.hpp"
 
@@ -23,6 +26,16 @@ void note(const std::string& text);
 inline BaseFacts base_facts(const ModelConfig& config) {
   return {std::string(family_name(config.family)), config.hidden_size, config.num_hidden_layers, config.vocab_size,
           config.num_experts};
+}
+
+/// Throws IoError if a row holds an id that the model has no embedding for: another model's tokenizer.
+inline void check_ids(const std::vector<EncodedRow>& rows, std::int64_t vocabulary, const std::string& model) {
+  for (const EncodedRow& row : rows) {
+    for (const std::int32_t id : row.ids) {
+      check<IoError>(id >= 0 && id < vocabulary, model, "/tokenizer.json: gives id ", id,
+                     ", expected ids below the model's vocab_size ", vocabulary, "; use the tokenizer of this model");
+    }
+  }
 }
 
 template <ComputeType C>

@@ -5,6 +5,7 @@
 #include <cmath>     // std::isfinite
 #include <iostream>  // results
 #include <optional>  // progress
+#include <span>      // rows of a batch
 #include <string>    // paths
 #include <vector>    // rows
 
@@ -52,12 +53,14 @@ class FinetuneRun {
                             config.router_jitter_noise, ", training supports 0; set it to 0");
     const bool resuming = options_.resume && folder_.holds_run();
     if (!resuming) {
-      folder_.create();
+      folder_.check_free();
       if (options_.resume) {
         note(options_.out + ": no run to resume, starting one");
       }
     }
     data_ = load_data(options_);
+    check_ids(data_.train, config.vocab_size, options_.model);
+    check_ids(data_.validation, config.vocab_size, options_.model);
     const MicroBatchPlan plan = resolve_options(options_, config, data_.stats.longest);
     if (resuming) {
       check_same_run(folder_, options_);
@@ -68,7 +71,11 @@ class FinetuneRun {
       train_everything<C>(*model_);
     } else {
       spec_ = adapter_spec(options_);
-      attach<C>(*model_, spec_, config.initializer_range, static_cast<std::uint64_t>(options_.seed));
+      try {
+        attach<C>(*model_, spec_, config.initializer_range, static_cast<std::uint64_t>(options_.seed));
+      } catch (const ValueError& error) {
+        fail<IoError>(hub.config_path(), ": ", error.what());
+      }
     }
     make_trainer(config, plan);
     if (resuming && !load_newest()) {
@@ -81,9 +88,17 @@ class FinetuneRun {
       std::cout << trained_table(trained_tensors(), base_parameters()) << "\n"
                 << data_table(data_, options_) << std::flush;
     }
-    const int signal = progress_.step >= total_steps_ && resuming && finished() ? 0 : train(resuming);
-    if (signal != 0) {
-      return 128 + signal;
+    if (!(progress_.step >= total_steps_ && resuming && finished())) {
+      try {
+        if (const int signal = train(resuming); signal != 0) {
+          return 128 + signal;
+        }
+      } catch (...) {
+        if (!resuming) {
+          folder_.discard_unless_saved();
+        }
+        throw;
+      }
     }
     summarize(std::chrono::duration<double>(Clock::now() - started).count());
     return 0;
@@ -111,6 +126,9 @@ class FinetuneRun {
   /// Trains from progress_.step to total_steps_. Returns the signal that stopped it, or 0.
   int train(bool resuming) {
     watch_signals();
+    if (!resuming) {
+      folder_.create();
+    }
     save_run_config(folder_, options_);
     if (resuming) {
       folder_.truncate_metrics(progress_.step);
@@ -196,15 +214,35 @@ class FinetuneRun {
       const Batch batch = ragged_batch(rows, 0, options_.pad_rows, padded_columns(rows), 0);
       fail<NonFiniteError>(options_.out, ": step ", progress_.step + 1, ": ", error.what(),
                            "; such numbers first appear in ", model_->first_non_finite(batch),
-                           "; the last checkpoint is intact, lower --lr or look at the data");
+                           "; lower --lr or look at the weights and the data", kept_checkpoint());
     }
+  }
+
+  /// What a failed run still has, for messages.
+  std::string kept_checkpoint() const { return folder_.checkpoints().empty() ? "" : "; the last checkpoint is intact"; }
+
+  std::string first_non_finite_of_validation() {
+    std::string where = "the head";  // what is left if no row shows it earlier
+    for (const IndexRange& range : pieces(static_cast<std::int64_t>(data_.validation.size()), options_.batch_size)) {
+      const auto rows = std::span<const EncodedRow>(data_.validation)
+                            .subspan(static_cast<std::size_t>(range.begin), static_cast<std::size_t>(range.size()));
+      where = model_->first_non_finite(ragged_batch(rows, 0, options_.pad_rows, padded_columns(rows), 0));
+      if (where != "the head") {
+        break;
+      }
+    }
+    return where;
   }
 
   /// Returns whether this is the best loss so far.
   bool validate(MetricsWriter& metrics, ProgressBar& bar) {
     const ValidationResult result = trainer_->validate(data_.validation, options_.batch_size);
-    check<NonFiniteError>(std::isfinite(result.loss), options_.out, ": step ", progress_.step,
-                          ": the validation loss is not finite; the last checkpoint is intact");
+    if (!std::isfinite(result.loss)) {
+      fail<NonFiniteError>(options_.out, ": step ", progress_.step,
+                           ": the validation loss is not finite; such numbers ", "first appear in ",
+                           first_non_finite_of_validation(), "; lower --lr or look at the weights and the data",
+                           kept_checkpoint());
+    }
     progress_.val_loss = result.loss;
     metrics.write({{"step", progress_.step}, {"val_loss", result.loss}, {"val_standard_error", result.standard_error}});
     if (!options_.json) {

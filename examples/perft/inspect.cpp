@@ -59,8 +59,9 @@ void print_model(const ModelContents& m) {
     tensors += role.tensors;
   }
   row("total", tensors, m.parameters, m.bytes, "");
-  row("per token", 0, m.active_parameters, 0, "all but the experts not chosen");
-  std::cout << '\n';
+  std::cout << fmt::format(
+      "\n{} parameters ({:.2f} %) are active per token: all but the experts it does not choose\n\n",
+      grouped(m.active_parameters), 100 * static_cast<double>(m.active_parameters) / static_cast<double>(m.parameters));
   for (const auto& [path, file] : m.files) {
     std::cout << fmt::format("{}: {} tensors, {} bytes\n", path, grouped(file.tensors), grouped(file.bytes));
   }

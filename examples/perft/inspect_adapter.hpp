@@ -80,7 +80,7 @@ inline double sum_of_squares(const TensorEntry& entry) {
   double sum = 0;
   for (const double value : read_as<double>(entry)) {
     check<IoError>(std::isfinite(value), entry.path, ": tensor ", in_quotes(entry.name),
-                   " holds a number that is not finite; train the adapter again with a lower learning rate");
+                   " holds a number that is not finite; train the adapter again or use another checkpoint of it");
     sum += value * value;
   }
   return sum;

@@ -51,14 +51,14 @@ template <ComputeType C>
 RouterLoad router_load(const InspectOptions& options) {
   const auto model = load_model<C>(options.dir);
   const ModelConfig& config = model->config;
-  const std::string tokenizer_path = options.dir + "/tokenizer.json";
-  const Tokenizer tokenizer = Tokenizer::load(tokenizer_path);
+  const Tokenizer tokenizer = Tokenizer::load(options.dir + "/tokenizer.json");
   EncodeOptions encode;
   encode.cutoff = config.max_position_embeddings;
   encode.eos_id = config.eos_token_ids.empty() ? -1 : static_cast<std::int32_t>(config.eos_token_ids.front());
   RouterLoad load;
   const std::vector<EncodedRow> rows =
       encode_rows(tokenizer, load_prompt_template("alpaca"), read_rows(options.data), encode, load.text);
+  check_ids(rows, config.vocab_size, options.dir);
 
   NoRecording pause;
   std::vector<std::shared_ptr<LoadBalance>> layers;
@@ -69,11 +69,6 @@ RouterLoad router_load(const InspectOptions& options) {
   for (std::size_t begin = 0; begin < rows.size();) {
     std::size_t end = begin;
     for (std::int64_t tokens = 0; end < rows.size() && tokens < kTokens; ++end) {
-      for (const std::int32_t id : rows[end].ids) {
-        check<IoError>(id >= 0 && id < config.vocab_size, tokenizer_path, ": gives id ", id,
-                       ", expected ids below the model's vocab_size ", config.vocab_size,
-                       "; use the tokenizer of this model");
-      }
       tokens += static_cast<std::int64_t>(rows[end].ids.size());
     }
     const Batch batch = ragged_batch(std::span(rows).subspan(begin, end - begin), static_cast<std::int32_t>(begin),

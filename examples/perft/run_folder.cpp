@@ -45,17 +45,33 @@ void sync_folder(const std::string& path) {
 
 }  // namespace
 
-void RunFolder::create() {
+void RunFolder::create() const {
+  check_free();
   std::error_code error;
   fs::create_directories(path_, error);
-  check<IoError>(!error && fs::is_directory(path_), path_,
-                 ": cannot make the folder: ", error ? error.message() : std::string("something else has that name"));
-  check<IoError>(!holds_run() && !fs::exists(file("adapter_config.json")), path_,
+  check<IoError>(!error, path_, ": cannot make the folder: ", error.message(), "; check --out and its permissions");
+}
+
+void RunFolder::discard_unless_saved() const {
+  if (checkpoints().empty()) {
+    std::error_code ignored;
+    fs::remove(file("run.toml"), ignored);
+    fs::remove(file("metrics.jsonl"), ignored);
+    fs::remove(path_, ignored);  // refuses a folder that is not empty
+  }
+}
+
+void RunFolder::check_free() const {
+  std::error_code ignored;
+  check<IoError>(!fs::exists(path_, ignored) || fs::is_directory(path_, ignored), path_,
+                 ": is not a folder, expected one or a new name; give another --out");
+  check<IoError>(!holds_run() && !fs::exists(file("adapter_config.json"), ignored), path_,
                  ": holds a run already; use --resume to continue it, or another --out");
 }
 
 bool RunFolder::holds_run() const {
-  return fs::exists(file("run.toml")) || fs::exists(file("metrics.jsonl")) || !checkpoints().empty();
+  std::error_code ignored;  // a path below a file does not exist either
+  return fs::exists(file("run.toml"), ignored) || fs::exists(file("metrics.jsonl"), ignored) || !checkpoints().empty();
 }
 
 std::vector<std::int64_t> RunFolder::checkpoints() const {

@@ -13,8 +13,15 @@ class RunFolder {
  public:
   explicit RunFolder(std::string path) : path_(std::move(path)) {}
 
-  /// Makes the folder (with parents) for a new run. Throws IoError if it holds a run already or cannot be made.
-  void create();
+  /// Throws IoError if the path holds a run already or is not a folder.
+  void check_free() const;
+
+  /// Makes the folder (with parents) for a new run. Throws IoError as check_free does, or if it cannot be made.
+  void create() const;
+
+  /// Takes back what a new run has written if it failed before its first checkpoint: run.toml, metrics.jsonl, and the
+  /// folder if nothing else is in it.
+  void discard_unless_saved() const;
 
   /// Whether a run was begun here.
   bool holds_run() const;

@@ -85,7 +85,8 @@ void load_adapter_weights(Model& model, const std::string& path) {
                    ": tensor '", entry->name, "' is ", dtype_name(entry->dtype), ", expected F32, BF16 or F16");
     widen_storage(entry->data, entry->dtype, value.mutable_data(), value.numel());
     for (const P x : value.span()) {
-      check<IoError>(std::isfinite(x), path, ": tensor '", entry->name, "' holds a number that is not finite");
+      check<IoError>(std::isfinite(x), path, ": tensor '", entry->name,
+                     "' holds a number that is not finite; train the adapter again or use another checkpoint of it");
     }
     parameter->mutable_value() = as_stored(*parameter, value);
     used[entry->name] = true;
@@ -100,7 +101,11 @@ void load_adapter_weights(Model& model, const std::string& path) {
 template <ComputeType C, class Model>
 AdapterConfig load_adapter(Model& model, const BaseFacts& base, const std::string& dir) {
   AdapterConfig config = read_adapter_config(dir, base);
-  attach<C>(model, config.spec, 0.0, 0);
+  try {
+    attach<C>(model, config.spec, 0.0, 0);
+  } catch (const ValueError& error) {
+    fail<IoError>(dir, "/adapter_config.json: ", error.what());
+  }
   load_adapter_weights<C>(model, dir + "/adapter_model.safetensors");
   return config;
 }

@@ -78,8 +78,10 @@ inline void check_spec(const AdapterSpec& spec) {
     check<ValueError>(spec.top_k >= 1 && spec.top_k <= spec.experts, "adapter: top-k ", spec.top_k, " of ",
                       spec.experts, " experts, expected 1 … ", spec.experts);
   }
-  check<ValueError>(lora == !spec.targets.empty(), "adapter: method ", method_name(spec.method), " with ",
-                    spec.targets.size(), " LoRA targets");
+  check<ValueError>(!lora || !spec.targets.empty(), "adapter: method lora without targets, expected some of ",
+                    kLoraTargets);
+  check<ValueError>(lora || spec.targets.empty(), "adapter: method ", method_name(spec.method), " with ",
+                    spec.targets.size(), " LoRA targets, expected none");
   check<ValueError>(!lora || spec.delta == DeltaForm::kLora, "adapter: method lora has delta form lora only");
   check<ValueError>(spec.router_weights == RouterWeights::kOwn || spec.method == Method::kPerftR,
                     "adapter: router weights authors-olmoe belong to perft-r, not ", method_name(spec.method));
