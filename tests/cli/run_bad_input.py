@@ -5,13 +5,14 @@ usage: run_bad_input.py --perft BINARY [--only NAME] [--show]
 
 A row is: name, exit code, stderr, command line (without `perft`), with tabs between; lines starting with # are comments.
 stderr is one line without its line break, empty for a row that must succeed silently. In stderr and command line,
-  {file:NAME}  the path of a broken or small file that the function called NAME in FILES below writes
-  {tmp}        the row's own folder, empty but for those files; commands run in it
-  {fixtures}   tests/fixtures
+  {file:NAME}    the path of a broken or small file that the function called NAME in FILES (here or in bad_files.py) writes
+  {folder:NAME}  the path of a model or adapter folder whose files the function called NAME in bad_files.py's FOLDERS gives
+  {tmp}          the row's own folder, empty but for those; commands run in it
+  {fixtures}     tests/fixtures
 `< PATH` at the end of a command line is its standard input (otherwise empty).
 
 Besides exit code and stderr a failing row must leave nothing in its folder, and nothing on stdout if it was wrong usage
-or had --json. To add a row for a new kind of broken file, add a function to FILES. --show prints what each command does
+or had --json. To add a row for a new kind of broken file, add a function to FILES or FOLDERS. --show prints what each command does
 in the form of a row, to be read and pasted.
 """
 
@@ -23,8 +24,9 @@ import subprocess
 import sys
 import tempfile
 
+from bad_files import FILES, FOLDERS
+
 HERE = os.path.dirname(os.path.abspath(__file__))
-FILES = {}
 TIMEOUT_SECONDS = 60  # a bad input is refused in milliseconds; sanitizer builds are slow to start
 
 
@@ -93,15 +95,30 @@ def fill(text, folder):
             return folder
         if kind == "fixtures":
             return os.path.join(os.path.dirname(HERE), "fixtures")
-        if name not in FILES:
-            raise SystemExit(f"run_bad_input.py: nothing writes the file {name}")
+        if name not in (FOLDERS if kind == "folder" else FILES):
+            raise SystemExit(f"run_bad_input.py: nothing writes the {kind} {name}")
         path = os.path.join(folder, name)
         if not os.path.exists(path):
-            with open(path, "wb") as out:
-                out.write(FILES[name]())
+            if kind == "folder":
+                os.mkdir(path)
+                for inner, content in FOLDERS[name]().items():
+                    write(os.path.join(path, inner), content)
+            else:
+                write(path, FILES[name]())
         return path
 
-    return re.sub(r"\{(tmp|fixtures|file)(:([^{}]+))?\}", replace, text)
+    return re.sub(r"\{(tmp|fixtures|file|folder)(:([^{}]+))?\}", replace, text)
+
+
+def write(path, content):
+    with open(path, "wb") as out:
+        out.write(content)
+
+
+def tree(folder):
+    """Everything in `folder`, as paths from it."""
+    return {os.path.relpath(os.path.join(top, name), folder) for top, folders, files in os.walk(folder)
+            for name in folders + files}
 
 
 def run(perft, command, expected, folder):
@@ -112,12 +129,12 @@ def run(perft, command, expected, folder):
     if len(arguments) >= 2 and arguments[-2] == "<":
         source = open(arguments[-1], "rb")
         arguments = arguments[:-2]
-    before = set(os.listdir(folder))
+    before = tree(folder)
     result = subprocess.run([perft, *arguments], cwd=folder, stdin=source, capture_output=True, timeout=TIMEOUT_SECONDS,
                             check=False)
     if source is not subprocess.DEVNULL:
         source.close()
-    return result, expected, sorted(set(os.listdir(folder)) - before), arguments
+    return result, expected, sorted(tree(folder) - before), arguments
 
 
 def problems(code, result, expected, left, arguments):
@@ -151,8 +168,10 @@ def main():
             result, stderr, left, arguments = run(perft, command, expected, folder)
             if options.show:
                 shown = result.stderr.decode(errors="replace").rstrip("\n")
-                for path in FILES:
-                    shown = shown.replace(os.path.join(folder, path), "{file:" + path + "}")
+                for kind, names in (("folder", FOLDERS), ("file", FILES)):
+                    for path in names:  # a whole component: one name may begin another
+                        found = re.escape(os.path.join(folder, path)) + r"(?![\w.-])"
+                        shown = re.sub(found, "{" + kind + ":" + path + "}", shown)
                 shown = shown.replace(folder, "{tmp}").replace(os.path.join(os.path.dirname(HERE), "fixtures"), "{fixtures}")
                 print(name, result.returncode, shown, command, sep="\t")
                 continue
