@@ -24,7 +24,7 @@ print(f"""
 Guessing every one of {vocabulary:,} tokens alike costs {math.log(vocabulary):.4f}; a random base starts there.
 What this shows: tokenizer, rows, routing, forward, backward, AdamW and saving work together, and adapters beside a frozen
 base learn from real rows what carries over to rows they have not seen.
-What it cannot show: how good PERFT is. A random base knows no language, so its adapters learn which words these rows use
-and in what order a prompt goes, not how to answer. For that, give perft finetune a pretrained OLMoE or Mixtral folder.""")
+What it cannot show: how good PERFT is. A random base knows no language, so its adapters learn little more than which words
+these rows use, and nothing of the answers. For that, give perft finetune a pretrained OLMoE or Mixtral folder.""")
 if not fall > 3 * error:
     sys.exit("demo: the loss on held-back rows did not fall by more than 3 standard errors")
