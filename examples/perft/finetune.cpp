@@ -68,6 +68,7 @@ MicroBatchPlan resolve_options(FinetuneOptions& options, const ModelConfig& conf
   shape.vocab = config.vocab_size;
   shape.compute_bytes = *options.dtype == Compute::bf16 ? 2 : *options.dtype == Compute::f32 ? 4 : 8;
   shape.param_bytes = *options.dtype == Compute::f64 ? 8 : 4;
+  shape.attention_trained = options.method == Method::lora || options.method == Method::full;
   // Half of what is free: the other half keeps the base's mapped pages in memory.
   const double budget =
       options.memory_budget ? *options.memory_budget * 1e9 : 0.5 * static_cast<double>(available_memory());

@@ -1,7 +1,7 @@
 #pragma once
 // How much memory a micro-batch takes, and how many rows and which recomputation fit a budget.
 
-#include <algorithm>  // std::max
+#include <algorithm>  // std::max, std::min
 #include <cstdint>    // sizes
 
 #include "perft/ops/moe_experts.hpp"  // HiddenPolicy
@@ -21,6 +21,7 @@ struct ActivationShape {
   std::int64_t vocab = 0;     // V
   std::int64_t compute_bytes = 2;
   std::int64_t param_bytes = 4;
+  bool attention_trained = false;  // LoRA on attention, or everything: the first layer is differentiated whole
 };
 
 /// What is given up to save memory, from nothing to everything but the layers' inputs.
@@ -37,19 +38,25 @@ inline std::int64_t saved_bytes_per_token(const ActivationShape& s, Recompute re
          (s.heads + s.experts + s.top_k + 4) * s.param_bytes + 16 * s.top_k;
 }
 
-/// Peak bytes of activations of a micro-batch of `tokens`: everything kept, and on top the buffers of the one layer
-/// that is being differentiated (expert outputs and their gradient by slot) or of the loss.
+/// Peak bytes of activations of a micro-batch of `tokens`: what is kept, and the larger of what the loss needs on top
+/// (a chunk of logits, the hidden states and their gradient) and what differentiating one layer does (expert outputs'
+/// gradient by slot, a few rows per token, what is recomputed). With every layer's adapters on its MoE block, the first
+/// layer keeps no more than that block's input: nothing below it is differentiated.
 inline std::int64_t activation_bytes(const ActivationShape& s, std::int64_t tokens, Recompute recompute) {
-  std::int64_t kept = s.layers * saved_bytes_per_token(s, recompute);
-  if (recompute == Recompute::kLayer) {
-    kept += saved_bytes_per_token(s, Recompute::kNone);
+  const std::int64_t per_layer = saved_bytes_per_token(s, recompute);
+  const std::int64_t kept = recompute == Recompute::kLayer || s.attention_trained
+                                ? s.layers * per_layer
+                                : (s.layers - 1) * per_layer + s.width * s.compute_bytes;
+  const std::int64_t chunk = std::max<std::int64_t>(64, (std::int64_t{32} << 20) / (s.vocab * s.param_bytes));
+  const std::int64_t loss = std::min(chunk, tokens) * (s.vocab + s.width) * s.param_bytes +
+                            tokens * s.width * (s.param_bytes + s.compute_bytes);
+  std::int64_t layer = s.top_k * s.width * s.param_bytes + 4 * s.width * s.param_bytes;
+  if (recompute == Recompute::kGateUp) {
+    layer += 2 * s.top_k * s.inner * s.compute_bytes;
+  } else if (recompute == Recompute::kLayer) {
+    layer += saved_bytes_per_token(s, Recompute::kNone);
   }
-  const std::int64_t expert_buffers = s.top_k * (s.width * s.param_bytes + (s.inner + s.width) * s.compute_bytes) +
-                                      4 * s.width * s.param_bytes +
-                                      (recompute == Recompute::kGateUp ? 2 * s.top_k * s.inner * s.compute_bytes : 0);
-  const std::int64_t logits =
-      std::max<std::int64_t>(64, (std::int64_t{32} << 20) / (s.vocab * s.param_bytes)) * s.vocab * s.param_bytes;
-  return tokens * (kept + expert_buffers) + logits;
+  return tokens * kept + std::max(loss, tokens * layer);
 }
 
 struct MicroBatchPlan {
