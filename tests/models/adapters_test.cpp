@@ -1,0 +1,215 @@
+// Adapters on whole models: what attaches and what does not, initial values, files of every method.
+
+#include <catch2/catch.hpp>
+#include <map>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "models/support/goldens.hpp"
+#include "ops/support/harness.hpp"
+
+using namespace models_test;
+using harness::Bits;
+using harness::error_text;
+using perft::AdapterSpec;
+using perft::Method;
+
+namespace {
+
+AdapterSpec spec_with(Method method, std::int64_t experts, std::int64_t top_k,
+                      perft::DeltaForm delta = perft::DeltaForm::kLora) {
+  AdapterSpec spec;
+  spec.method = method;
+  spec.delta = delta;
+  spec.rank = 3;
+  spec.alpha = 5;
+  spec.experts = experts;
+  spec.top_k = top_k;
+  return spec;
+}
+
+AdapterSpec lora_with(std::vector<std::string> targets) {
+  AdapterSpec spec = spec_with(Method::kLora, 0, 0);
+  spec.targets = std::move(targets);
+  return spec;
+}
+
+std::vector<AdapterSpec> every_method() {
+  std::vector<AdapterSpec> all{
+      spec_with(Method::kPerftS, 1, 0),
+      spec_with(Method::kPerftD, 3, 0, perft::DeltaForm::kParallel),
+      spec_with(Method::kPerftR, 4, 2),
+      spec_with(Method::kPerftE, 6, 0, perft::DeltaForm::kParallel),
+      lora_with({"q_proj", "k_proj", "v_proj", "o_proj", "gate", "gate_proj", "up_proj", "down_proj"}),
+      lora_with({"down_proj"}),
+  };
+  all.push_back(spec_with(Method::kPerftR, 3, 1));
+  all.back().ranks = {{1, 4, 2}, {3, 1, 5}};
+  all.push_back(spec_with(Method::kPerftR, 4, 2));
+  all.back().router_weights = perft::RouterWeights::kAuthorsOlmoe;
+  all.back().dropout = 0.25;
+  return all;
+}
+
+struct Model {
+  io_test::TempFolder folder;
+
+  explicit Model(const std::string& config = small_olmoe()) {
+    (void)write_random_checkpoint(config, {}, folder.path());
+  }
+};
+
+template <class P>
+std::map<std::string, std::vector<double>> values_by_name(const std::vector<perft::Parameter<P>*>& parameters) {
+  std::map<std::string, std::vector<double>> values;
+  for (const auto* parameter : parameters) values[parameter->name()] = stored_value(*parameter);
+  return values;
+}
+
+}  // namespace
+
+TEST_CASE("an adapter of every method survives its folder bit for bit, and two saves are the same bytes") {
+  const Model model;
+  const perft::Batch batch = padded(random_batch({{0, 9}, {3, 9}}, 9, 37, 1, 3), 37).batch;
+  for (const AdapterSpec& spec : every_method()) {
+    INFO(perft::method_name(spec.method));
+    const io_test::TempFolder one, two;
+    Engine<float> engine(model.folder.path()), other(model.folder.path());
+    engine.attach(spec);
+    (void)randomise(engine.trained());
+    save_adapter(engine, spec, one.path());
+    const perft::AdapterConfig config = load_adapter(other, one.path());
+    CHECK(config.spec.dropout == spec.dropout);
+    CHECK(values_by_name(other.trained()) == values_by_name(engine.trained()));
+    CHECK(Bits().add(other.logits(batch)) == Bits().add(engine.logits(batch)));
+    save_adapter(other, config.spec, two.path());
+    for (const char* name : {"adapter_model.safetensors", "adapter_config.json"}) {
+      CHECK(io_test::read_bytes(one.path(name)) == io_test::read_bytes(two.path(name)));
+    }
+  }
+}
+
+TEST_CASE("attached parameters have the golden files' names and shapes, every variant") {
+  for (const Variant& variant : golden_variants()) {
+    const support::GoldenFile golden = load_golden(variant);
+    const auto params = golden.with_prefix("param.");
+    if (params.empty()) continue;
+    INFO(variant.family << "/" << variant.name);
+    Engine<float> engine((golden_family(variant) / "checkpoint").string());
+    engine.attach(golden_spec(golden));
+    CHECK(engine.trained().size() == params.size());
+    for (const auto* parameter : engine.trained()) {
+      INFO(parameter->name());
+      REQUIRE(params.contains(parameter->name()));
+      const perft::Tensor<float> stored = perft::as_stored(*parameter, parameter->value());
+      const std::vector<std::size_t> shape(stored.shape().begin(), stored.shape().end());
+      CHECK(shape == golden.at("param." + parameter->name()).shape);
+    }
+  }
+}
+
+TEST_CASE("ranks may differ by layer and expert") {
+  const Model model;
+  Engine<float> engine(model.folder.path());
+  engine.attach(every_method()[6]);
+  std::vector<std::int64_t> ranks;
+  for (const auto* parameter : engine.trained()) {
+    if (parameter->name().ends_with("lora_A.weight")) ranks.push_back(parameter->value().size(0));
+  }
+  CHECK(ranks == std::vector<std::int64_t>{1, 4, 2, 3, 1, 5});
+}
+
+TEST_CASE("what cannot be attached says why") {
+  const Model model;
+  const auto refusal = [&](const AdapterSpec& spec) {
+    Engine<float> engine(model.folder.path());
+    return error_text<perft::ValueError>([&] { engine.attach(spec); });
+  };
+  CHECK(refusal(spec_with(Method::kPerftE, 5, 0)) == "perft-e: 5 experts, expected the base's 6 (or leave it out)");
+  AdapterSpec authors = spec_with(Method::kPerftR, 4, 3);
+  CHECK(refusal(authors) == "nothing was thrown");
+  authors.router_weights = perft::RouterWeights::kAuthorsOlmoe;
+  CHECK(refusal(authors) ==
+        "perft-r: router weights authors-olmoe take the base's first 3 weights, but its top-k is 2");
+  CHECK(refusal(spec_with(Method::kPerftR, 2, 3)) == "adapter: top-k 3 of 2 experts, expected 1 … 2");
+  CHECK(refusal(lora_with({"q_proj", "query"})).starts_with("adapter: LoRA target 'query', expected one of "));
+}
+
+TEST_CASE("initial values depend on seed and name alone: not on what else is attached, its order, or the type") {
+  const Model model;
+  Engine<float> alone(model.folder.path()), together(model.folder.path()), first(model.folder.path());
+  const AdapterSpec q = lora_with({"q_proj"}), both = lora_with({"v_proj", "q_proj"});
+  alone.attach(q, 5);
+  together.attach(both, 5);
+  const auto a = values_by_name(alone.trained()), t = values_by_name(together.trained());
+  CHECK(a.size() == 4);
+  CHECK(t.size() == 8);
+  for (const auto& [name, value] : a) CHECK(t.at(name) == value);
+
+  const AdapterSpec perft = spec_with(Method::kPerftR, 4, 2);
+  alone.attach(perft, 5);
+  first.attach(perft, 5);
+  first.attach(q, 5);
+  CHECK(values_by_name(alone.trained()) == values_by_name(first.trained()));
+
+  Engine<double> wide(model.folder.path());
+  wide.attach(q, 5);
+  for (const auto& [name, value] : values_by_name(wide.trained())) {
+    for (std::size_t i = 0; i < value.size(); ++i) {
+      CHECK(static_cast<double>(static_cast<float>(value[i])) == a.at(name)[i]);
+    }
+  }
+  Engine<float> other(model.folder.path());
+  other.attach(q, 6);
+  CHECK(values_by_name(other.trained()) != a);
+  std::set<std::vector<double>> distinct;
+  std::size_t matrices = 0;
+  for (const auto& [name, value] : values_by_name(first.trained())) {
+    if (value[0] != 0) {
+      distinct.insert(value);
+      ++matrices;
+    }
+  }
+  CHECK(distinct.size() == matrices);  // no two parameters start alike
+}
+
+TEST_CASE("PERFT-R's router starts normal with initializer_range") {
+  const io_test::TempFolder folder;
+  (void)write_random_checkpoint(
+      small_olmoe(R"({"hidden_size": 64, "num_attention_heads": 4, "num_key_value_heads": 4})"), {}, folder.path());
+  Engine<float> engine(folder.path());
+  engine.attach(spec_with(Method::kPerftR, 64, 2), 3, 0.02);
+  double sum = 0, squares = 0, n = 0;
+  for (const auto* parameter : engine.trained()) {
+    if (!parameter->name().ends_with("perft.router.weight")) continue;
+    CHECK(parameter->value().shape() == perft::Shape{64, 64});
+    for (const double x : stored_value(*parameter)) {
+      sum += x;
+      squares += x * x;
+      n += 1;
+    }
+  }
+  REQUIRE(n == 2 * 64 * 64);
+  CHECK(std::abs(sum / n) < 5 * 0.02 / std::sqrt(n));
+  CHECK(std::abs(squares / n / 4e-4 - 1) < 5 * std::sqrt(2 / n));
+}
+
+TEST_CASE("a folder that does not fit its model is refused by file") {
+  const Model olmoe;
+  const Model mixtral(small_mixtral());
+  const io_test::TempFolder folder;
+  Engine<float> engine(olmoe.folder.path());
+  engine.attach(spec_with(Method::kPerftS, 1, 0));
+  save_adapter(engine, spec_with(Method::kPerftS, 1, 0), folder.path());
+  Engine<float> other(mixtral.folder.path());
+  CHECK(error_text<perft::IoError>([&] { (void)load_adapter(other, folder.path()); }) ==
+        folder.path("adapter_config.json") + R"(: base_model_type is "olmoe", expected the model's "mixtral")");
+  // The configuration promises another adapter than the file holds.
+  save_adapter(engine, spec_with(Method::kPerftD, 2, 0), folder.path());
+  Engine<float> third(olmoe.folder.path());
+  CHECK(error_text<perft::IoError>([&] { (void)load_adapter(third, folder.path()); }) ==
+        folder.path("adapter_model.safetensors") +
+            ": tensor 'model.layers.0.mlp.perft.experts.1.lora_A.weight' is missing; check adapter_config.json against "
+            "the file");
+}
