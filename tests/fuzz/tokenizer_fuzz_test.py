@@ -1,8 +1,8 @@
 """Compares `perft tokenize` with the PyPI package `tokenizers` on generated strings and ids.
 
-    tokenizer_fuzz.py PERFT MODEL_DIR [MODEL_DIR...] [--count N] [--seed S]
+    tokenizer_fuzz_test.py [PERFT MODEL_DIR [MODEL_DIR...]] [--count N] [--seed S]
 
-PERFT is the program, MODEL_DIR a folder with a tokenizer.json. Each model is also compared in variants that use parts
+Without PERFT (as ctest runs it): the program in PERFT_BINARY, the tokenizers in PERFT_FIXTURES, 4,000 strings. PERFT is the program, MODEL_DIR a folder with a tokenizer.json. Each model is also compared in variants that use parts
 of the format which its own file does not, on a fifth of the strings each. Exits 0 if every id list and every decoded text is
 equal, 1 with the first differences, 77 (skipped) where `tokenizers` cannot be imported.
 """
@@ -180,11 +180,17 @@ def check_model(perft, model, count, seed):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("perft")
-    parser.add_argument("models", nargs="+")
-    parser.add_argument("--count", type=int, default=20000, help="strings for each model")
+    parser.add_argument("perft", nargs="?")
+    parser.add_argument("models", nargs="*")
+    parser.add_argument("--count", type=int, help="strings for each model (20000; 4000 without PERFT)")
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
+    if options.count is None:
+        options.count = 20000 if options.perft else 4000
+    if not options.perft:
+        options.perft = os.environ["PERFT_BINARY"]
+        folder = os.path.join(os.environ["PERFT_FIXTURES"], "tokenizers")
+        options.models = [os.path.join(folder, name) for name in ("olmoe", "mixtral")]
     wrong = 0
     for model in options.models:
         wrong += check_model(options.perft, model, options.count, options.seed)
