@@ -210,8 +210,9 @@ TEST_CASE("checkpoint: a router that would now choose otherwise does not") {
     near_ties(segment, -1.0F);
   });
   // What the nudged gate chooses by itself.
-  run(other, false, [&] { chosen_after = other.trace.ids.at(0); });
+  const Result chosen_again = run(other, false, [&] { chosen_after = other.trace.ids.at(0); });
   REQUIRE_FALSE(Bits().add(chosen) == Bits().add(chosen_after));
+  CHECK_FALSE(nudged.gradients == chosen_again.gradients);
   // Truth: the nudged gate, with the first choices given to it.
   Segment replayed;
   replayed.train();

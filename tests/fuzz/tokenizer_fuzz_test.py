@@ -2,9 +2,10 @@
 
     tokenizer_fuzz_test.py [PERFT MODEL_DIR [MODEL_DIR...]] [--count N] [--seed S]
 
-Without PERFT (as ctest runs it): the program in PERFT_BINARY, the tokenizers in PERFT_FIXTURES, 4,000 strings. PERFT is the program, MODEL_DIR a folder with a tokenizer.json. Each model is also compared in variants that use parts
-of the format which its own file does not, on a fifth of the strings each. Exits 0 if every id list and every decoded text is
-equal, 1 with the first differences, 77 (skipped) where `tokenizers` cannot be imported.
+PERFT is the program, MODEL_DIR a folder with a tokenizer.json; without them (as ctest runs it) the program in PERFT_BINARY
+and the tokenizers in PERFT_FIXTURES. Each model is also compared in variants that use parts of the format which its own
+file does not, on a fifth of the strings each. Exits 0 if every id list and every decoded text is equal, 1 with the first
+differences, 77 (skipped) where `tokenizers` cannot be imported.
 """
 import argparse
 import json

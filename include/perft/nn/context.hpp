@@ -40,7 +40,7 @@ struct ForwardContext {
   bool collect_adapter = false;
 
   std::int64_t layer = 0;         // set by the model
-  RoutingTrace* trace = nullptr;  // records while null-free and not recomputing, replays while recomputing
+  RoutingTrace* trace = nullptr;  // of the layer being run: recorded the first time, replayed while recomputing
   bool recomputing = false;
 
   /// The dropout of `site` in the current layer; inactive outside training or with p = 0.
