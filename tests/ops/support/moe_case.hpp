@@ -195,7 +195,12 @@ struct MoeCase {
   /// Roundings on the way of an entry. The walk is over all sums of the chain; in bf16 gate, up, the activation and an
   /// expert's output are rounded forward, a, dg, du and w·a backward.
   support::Tolerance forward_tolerance() const {
-    return tolerance<C>(2.0 * static_cast<double>(size.width + size.inner), 4);
+    const double walk = 2.0 * static_cast<double>(size.width + size.inner);
+    auto allowed = tolerance<C>(walk, 4);
+    if constexpr (!std::same_as<C, double>) {  // a pre-activation's error is relative to its norm, and y may be smaller
+      allowed.abs = tolerance<P>(walk, 0).rel_to_max * std::sqrt(static_cast<double>(size.width));
+    }
+    return allowed;
   }
 
   support::Tolerance gradient_tolerance() const {
