@@ -100,7 +100,8 @@ TEMPLATE_TEST_CASE("an adapter with B = 0 gives the base's logits bit for bit, a
       CHECK(engine.trained().empty());
       CHECK(Bits().add(engine.logits(batch)) == base);
     }
-    // Two adapters at once come off together.
+    // Several adapters at once, two of them on the same slots, come off together.
+    engine.attach(adapters()[0]);
     engine.attach(adapters()[2]);
     engine.attach(adapters().back());
     (void)randomise(engine.trained());

@@ -1,13 +1,14 @@
-// load_model and adapter folders in float, compiled once for this folder's tests.
+// Adapter folders in float, compiled once for this folder's tests.
 
 #include <catch2/catch.hpp>
 
 #include "models/support/cases.hpp"
 #include "models/support/engine.hpp"
-#include "models/support/ops_instances.hpp"
+#include "models/support/module_instances.hpp"
 #include "ops/support/harness.hpp"
-#include "perft/models/load_model.hpp"
 #include "perft/peft/adapter_io.hpp"
+
+PERFT_TEST_MODULES(extern template, float)
 
 namespace models_test {
 
@@ -25,16 +26,20 @@ void save_adapter(Engine<float>& engine, const perft::AdapterSpec& spec, const s
 
 }  // namespace models_test
 
-TEST_CASE("load_model gives the model of its folder, after the file is gone") {
+TEST_CASE("an adapter loaded from its folder is the adapter saved") {
   using namespace models_test;
-  const io_test::TempFolder folder;
-  (void)write_random_checkpoint(small_olmoe(), {.shards = 2}, folder.path());
-  const perft::Batch batch = padded(random_batch({{0, 5}}, 5, 37, 1, 3), 37).batch;
-  Engine<float> engine(folder.path());
-  const auto model = perft::load_model<float>(folder.path());
-  std::filesystem::remove(folder.path("model-1-of-2.safetensors"));
-  perft::NoRecording pause;
-  auto context = model->context(batch);
-  const auto logits = model->logits(model->forward(batch, context).value());
-  CHECK(harness::Bits().add(logits) == harness::Bits().add(engine.logits(batch)));
+  const io_test::TempFolder model, folder;
+  (void)write_random_checkpoint(small_mixtral(), {}, model.path());
+  Engine<float> engine(model.path()), other(model.path());
+  perft::AdapterSpec spec;
+  spec.method = perft::Method::kPerftS;
+  spec.rank = 2;
+  engine.attach(spec);
+  save_adapter(engine, spec, folder.path());
+  CHECK(load_adapter(other, folder.path()).spec.rank == 2);
+  harness::Bits saved, loaded;
+  for (const auto* parameter : engine.trained()) saved.add(parameter->value());
+  for (const auto* parameter : other.trained()) loaded.add(parameter->value());
+  CHECK(saved.size() == 2 * 2 * 2 * 24 * sizeof(float));
+  CHECK(loaded == saved);
 }

@@ -6,6 +6,8 @@
 #include "models/support/cases.hpp"
 #include "models/support/engine_impl.hpp"
 
+PERFT_TEST_MODULES(template, bf16)
+
 template class models_test::Engine<perft::bf16>;
 
 TEST_CASE("first_non_finite names the first layer that is not finite, in bf16") {

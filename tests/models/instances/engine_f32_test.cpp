@@ -6,6 +6,8 @@
 #include "models/support/cases.hpp"
 #include "models/support/engine_impl.hpp"
 
+PERFT_TEST_MODULES(template, float)
+
 template class models_test::Engine<float>;
 
 TEST_CASE("first_non_finite names the first layer that is not finite, in float") {

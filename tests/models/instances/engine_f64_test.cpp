@@ -6,6 +6,8 @@
 #include "models/support/cases.hpp"
 #include "models/support/engine_impl.hpp"
 
+PERFT_TEST_MODULES(template, double)
+
 template class models_test::Engine<double>;
 
 TEST_CASE("first_non_finite names the first layer that is not finite, in double") {

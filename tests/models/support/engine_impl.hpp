@@ -2,10 +2,8 @@
 // The definition of Engine; included by one file per compute type.
 
 #include "models/support/engine.hpp"
-#include "models/support/ops_instances.hpp"
-#include "perft/models/load_model.hpp"
+#include "models/support/module_instances.hpp"
 #include "perft/nn/parameter_list.hpp"
-#include "perft/peft/attach.hpp"
 #include "perft/train/loss.hpp"
 
 namespace models_test {
