@@ -15,9 +15,12 @@
 #include "perft/train/loss.hpp"
 
 namespace perft::inline PERFT_ABI {
+
 class CheckpointTensors;
+
 template <ComputeType C>
 class CausalLm;
+
 }  // namespace perft::inline PERFT_ABI
 
 namespace models_test {
