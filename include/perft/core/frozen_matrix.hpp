@@ -10,7 +10,6 @@
 #include <utility>    // std::move
 
 #include "perft/core/device.hpp"
-#include "perft/core/device.hpp"
 #include "perft/core/dtype.hpp"
 #include "perft/core/error.hpp"
 #include "perft/core/vec.hpp"
