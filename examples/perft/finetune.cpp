@@ -32,9 +32,10 @@ AdapterSpec adapter_spec(const FinetuneOptions& options) {
       spec.method = perft::Method::kPerftE;
       break;
     case Method::lora:
-    case Method::full:
       spec.method = perft::Method::kLora;
       break;
+    case Method::full:
+      fail<UsageError>("--method full has no adapter");
   }
   spec.delta = options.delta == Delta::lora ? DeltaForm::kLora : DeltaForm::kParallel;
   spec.rank = options.rank;
@@ -94,12 +95,17 @@ void save_run_config(const RunFolder& folder, const FinetuneOptions& options) {
   write_text_atomically(folder.file("run.toml"), resolved_config(options).to_toml());
 }
 
+std::optional<std::int64_t> saved_micro_batch(const RunFolder& folder) {
+  const std::string path = folder.file("run.toml");
+  return std::filesystem::exists(path) ? read_run_config(path).micro_batch_size : std::nullopt;
+}
+
 void check_same_run(const RunFolder& folder, const FinetuneOptions& now) {
   const std::string path = folder.file("run.toml");
   check<IoError>(std::filesystem::exists(path), path, ": is missing, cannot tell what to resume; use another --out");
   const RunConfig saved = resolved_config(read_run_config(path));
   const RunConfig current = resolved_config(now);
-  const std::set<std::string> may_change = {"threads", "epochs", "max-steps", "memory-budget", "micro-batch-size"};
+  const std::set<std::string> may_change = {"threads", "epochs", "max-steps", "memory-budget"};
   for (const RunConfig::Entry& entry : current.entries()) {
     const ConfigValue* before = saved.find(entry.name);
     const std::string old_text = before != nullptr ? RunConfig::value_text(*before) : "not set";

@@ -4,6 +4,7 @@
 #include <chrono>    // tokens per second
 #include <cmath>     // std::isfinite
 #include <iostream>  // results
+#include <numeric>   // std::iota
 #include <optional>  // progress
 #include <span>      // rows of a batch
 #include <string>    // paths
@@ -34,6 +35,9 @@ MicroBatchPlan resolve_options(FinetuneOptions& options, const ModelConfig& conf
 /// budget.
 void check_same_run(const RunFolder& folder, const FinetuneOptions& now);
 
+/// The micro-batch of the saved run; nothing if run.toml is not there.
+std::optional<std::int64_t> saved_micro_batch(const RunFolder& folder);
+
 /// Writes run.toml.
 void save_run_config(const RunFolder& folder, const FinetuneOptions& options);
 
@@ -61,6 +65,10 @@ class FinetuneRun {
     data_ = load_data(options_);
     check_ids(data_.train, config.vocab_size, options_.model);
     check_ids(data_.validation, config.vocab_size, options_.model);
+    if (resuming && !options_.micro_batch_size) {
+      // Chosen from the memory that was free then; another cut would round (and weigh aux) differently.
+      options_.micro_batch_size = saved_micro_batch(folder_);
+    }
     const MicroBatchPlan plan = resolve_options(options_, config, data_.stats.longest);
     if (resuming) {
       check_same_run(folder_, options_);
@@ -77,7 +85,7 @@ class FinetuneRun {
         fail<IoError>(hub.config_path(), ": ", error.what());
       }
     }
-    make_trainer(config, plan);
+    make_trainer(plan);
     if (resuming && !load_newest()) {
       note(options_.out + ": no checkpoint to resume from, starting anew");
     }
@@ -88,7 +96,10 @@ class FinetuneRun {
       std::cout << trained_table(trained_tensors(), base_parameters()) << "\n"
                 << data_table(data_, options_) << std::flush;
     }
-    if (!(progress_.step >= total_steps_ && resuming && finished())) {
+    if (progress_.step < total_steps_) {
+      if (!resuming) {
+        folder_.create();
+      }
       try {
         if (const int signal = train(resuming); signal != 0) {
           return 128 + signal;
@@ -100,12 +111,13 @@ class FinetuneRun {
         throw;
       }
     }
+    publish();
     summarize(std::chrono::duration<double>(Clock::now() - started).count());
     return 0;
   }
 
  private:
-  void make_trainer(const ModelConfig& config, const MicroBatchPlan& plan) {
+  void make_trainer(const MicroBatchPlan& plan) {
     TrainerOptions options;
     options.aux_coefficient = *options_.aux_coef;
     options.clip = options_.clip;
@@ -116,7 +128,6 @@ class FinetuneRun {
     options.seed = static_cast<std::uint64_t>(options_.seed);
     options.hidden = plan.recompute == Recompute::kGateUp ? HiddenPolicy::kRecompute : HiddenPolicy::kSave;
     options.recompute_layers = plan.recompute == Recompute::kLayer;
-    (void)config;
     trainer_.emplace(*model_, trainable_parameters<C>(*model_), options);
     if (options_.router_dtype == RouterDtype::bf16) {
       round_routers();
@@ -126,9 +137,6 @@ class FinetuneRun {
   /// Trains from progress_.step to total_steps_. Returns the signal that stopped it, or 0.
   int train(bool resuming) {
     watch_signals();
-    if (!resuming) {
-      folder_.create();
-    }
     save_run_config(folder_, options_);
     if (resuming) {
       folder_.truncate_metrics(progress_.step);
@@ -184,22 +192,21 @@ class FinetuneRun {
                      {"anonymous_bytes", memory.anonymous}});
       draw(bar, static_cast<double>(result.tokens) / seconds, seconds);
       const bool last = progress_.step == total_steps_;
-      bool save = last || progress_.step % options_.save_every == 0 || interrupted() != 0;
+      bool save = last || progress_.step % options_.save_every == 0;
       if (!data_.validation.empty() && (last || progress_.step % options_.eval_every == 0)) {
         save = validate(metrics, bar) || save;
       }
-      if (save) {
+      const int signal = last ? 0 : interrupted();  // after validation, which may take long
+      if (save || signal != 0) {
         save_state();
       }
-      if (interrupted() != 0 && !last) {
+      if (signal != 0) {
         bar.clear();
         note(options_.out + ": stopped by a signal after step " + std::to_string(progress_.step) +
              "; --resume continues");
-        return interrupted();
+        return signal;
       }
     }
-    bar.clear();
-    publish();
     return 0;
   }
 
@@ -210,6 +217,9 @@ class FinetuneRun {
         round_routers();
       }
       return result;
+    } catch (const NonFiniteGradient& error) {
+      fail<NonFiniteError>(options_.out, ": step ", progress_.step + 1, ": ", error.what(), "; lower --lr",
+                           kept_checkpoint());
     } catch (const NonFiniteError& error) {
       const Batch batch = ragged_batch(rows, 0, options_.pad_rows, padded_columns(rows), 0);
       fail<NonFiniteError>(options_.out, ": step ", progress_.step + 1, ": ", error.what(),
@@ -265,7 +275,7 @@ class FinetuneRun {
       } else {
         save_adapter<C>(*model_, spec_, base_facts(model_->config), dir);
       }
-      save_training_state(dir + "/training_state.safetensors", progress_, trainer_->optimizer());
+      save_training_state(dir + "/training_state.safetensors", progress_, trainer_->optimizer(), rounded_when_saved());
     });
     folder_.prune(options_.keep, progress_.best_step);
   }
@@ -276,13 +286,18 @@ class FinetuneRun {
       return false;
     }
     const std::string dir = folder_.checkpoint(steps.back());
-    check<UnsupportedError>(options_.method != Method::full, dir, ": resuming full fine-tuning is not supported");
-    load_adapter_weights<C>(*model_, dir + "/adapter_model.safetensors");
-    progress_ = load_training_state(dir + "/training_state.safetensors", trainer_->optimizer());
+    if (!rounded_when_saved()) {
+      load_adapter_weights<C>(*model_, dir + "/adapter_model.safetensors");
+    }
+    progress_ = load_training_state(dir + "/training_state.safetensors", trainer_->optimizer(), rounded_when_saved());
     return true;
   }
 
-  /// The result: the best state's files (or the last's) in the run's folder itself.
+  /// Whether a checkpoint's weights are not the parameters themselves: F32 of doubles, a base's bf16 of fp32 masters.
+  bool rounded_when_saved() const { return std::is_same_v<P, double> || options_.method == Method::full; }
+
+  /// The result: the best state's files (or the last's) in the run's folder itself. What is there already stays
+  /// untouched.
   void publish() {
     const std::int64_t chosen = progress_.best_step >= 0 ? progress_.best_step : progress_.step;
     const std::string from = folder_.checkpoint(chosen);
@@ -290,11 +305,6 @@ class FinetuneRun {
                              "tokenizer_config.json", "adapter_model.safetensors", "adapter_config.json"}) {
       copy_if_there(from, folder_.path(), name);
     }
-  }
-
-  bool finished() const {
-    return std::filesystem::exists(
-        folder_.file(options_.method == Method::full ? "model.safetensors" : "adapter_config.json"));
   }
 
   /// The authors' router is bf16, moments included: what a step changes by less than half an ulp is lost.
@@ -313,11 +323,10 @@ class FinetuneRun {
     }
   }
 
-  std::vector<TrainedTensor> trained_tensors() {
+  std::vector<TrainedTensor> trained_tensors() const {
     std::vector<TrainedTensor> list;
     for (const Parameter<P>* parameter : trainable_parameters<C>(*model_)) {
       list.push_back({parameter->name(), parameter->value().numel()});
-      trainable_ += parameter->value().numel();
     }
     return list;
   }
@@ -353,7 +362,11 @@ class FinetuneRun {
     json["train_loss"] = progress_.train_loss;
     json["val_loss"] = data_.validation.empty() ? OrderedJson() : OrderedJson(progress_.val_loss);
     json["best_val_loss"] = progress_.best_step < 0 ? OrderedJson() : OrderedJson(progress_.best_loss);
-    json["trainable_parameters"] = trainable_ > 0 ? trainable_ : count_trainable();
+    std::int64_t trainable = 0;
+    for (const TrainedTensor& tensor : trained_tensors()) {
+      trainable += tensor.parameters;
+    }
+    json["trainable_parameters"] = trainable;
     const ProcessMemory memory = process_memory();
     json["peak_rss_bytes"] = memory.peak_rss;
     json["peak_anonymous_bytes"] = std::max(peak_anonymous_, memory.anonymous);
@@ -369,12 +382,6 @@ class FinetuneRun {
     }
   }
 
-  std::int64_t count_trainable() {
-    trainable_ = 0;
-    (void)trained_tensors();
-    return trainable_;
-  }
-
   FinetuneOptions options_;
   RunFolder folder_;
   FinetuneData data_;
@@ -384,7 +391,6 @@ class FinetuneRun {
   std::optional<Trainer<C, CausalLm<C>>> trainer_;
   RunProgress progress_;
   std::int64_t total_steps_ = 0;
-  std::int64_t trainable_ = 0;
   std::int64_t peak_anonymous_ = 0;
   double tokens_per_second_ = 0;
   double smoothed_ = 0;

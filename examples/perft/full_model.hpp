@@ -1,6 +1,8 @@
 #pragma once
 // Writing a fully trained model as a hub checkpoint.
 
+#include <algorithm>   // std::equal
+#include <cmath>       // std::isfinite
 #include <filesystem>  // tokenizer files
 #include <map>         // parameters by name
 #include <string>      // paths
@@ -14,10 +16,30 @@
 
 namespace perft::cli {
 
-/// Copies a file of the base as it is; absent files are skipped.
+/// Copies a file as it is, straight from its mapping; an absent file is skipped, and so is one that is there already.
 inline void copy_if_there(const std::string& from, const std::string& to, const std::string& name) {
-  if (std::filesystem::exists(from + "/" + name)) {
-    write_text_atomically(to + "/" + name, read_text_file(from + "/" + name));
+  if (!std::filesystem::exists(from + "/" + name)) {
+    return;
+  }
+  const auto source = map_file(from + "/" + name);
+  const std::string target = to + "/" + name;
+  if (std::filesystem::exists(target)) {
+    const auto present = map_file(target);
+    if (std::equal(source->bytes().begin(), source->bytes().end(), present->bytes().begin(), present->bytes().end())) {
+      return;
+    }
+  }
+  AtomicFile file(target);
+  file.write(source->bytes().data(), source->bytes().size());
+  file.commit();
+}
+
+/// Throws NonFiniteError naming the tensor: numbers that are not finite are never written.
+template <class T>
+void check_finite(const std::vector<T>& values, const std::string& name) {
+  for (const T value : values) {
+    check<NonFiniteError>(std::isfinite(static_cast<float>(value)), "tensor '", name,
+                          "' is not finite and is not saved; lower --lr");
   }
 }
 
@@ -44,10 +66,12 @@ void save_full_model(Model& model, const CheckpointTensors& base, const std::str
     if (header.dtype == DType::bf16) {
       std::vector<bf16> rounded(value.size());
       vec::convert(value.data(), rounded.data(), n);
+      check_finite(rounded, header.name);
       writer.write(rounded.data(), rounded.size() * sizeof(bf16));
     } else {
       std::vector<float> rounded(value.size());
       vec::convert(value.data(), rounded.data(), n);
+      check_finite(rounded, header.name);
       writer.write(rounded.data(), rounded.size() * sizeof(float));
     }
   }

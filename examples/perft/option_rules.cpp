@@ -13,7 +13,8 @@ namespace perft::cli {
 
 namespace {
 
-constexpr std::int64_t kMostExperts = 65536;  // beyond any model; keeps products of sizes in range
+constexpr std::int64_t kMostCount = 1'000'000'000;  // rows, steps, tokens: products of two stay below 2^63
+constexpr std::int64_t kMostExperts = 65536;        // beyond any model; keeps products of sizes in range
 constexpr std::int64_t kMostThreads = 1024;
 
 bool not_negative(double x) {
@@ -154,22 +155,24 @@ void describe(OptionTable& table, FinetuneOptions& options) {
                "whose weights perft-r's experts get (default own)");
   table.choice("router-dtype", options.router_dtype, kRouterDtypes, "type of perft-r's router (default f32)");
 
-  table.integer("epochs", options.epochs, 1, "passes over the rows (default 3)");
-  table.integer("max-steps", options.max_steps, 1, "optimizer steps, the schedule's length too; wins over --epochs");
-  table.integer("batch-size", options.batch_size, 1, "rows of an optimizer step (default 16)");
-  table.integer("micro-batch-size", options.micro_batch_size, 1, "rows computed at once (default: as memory allows)");
+  table.integer("epochs", options.epochs, 1, "passes over the rows (default 3)", kMostCount);
+  table.integer("max-steps", options.max_steps, 1, "optimizer steps, the schedule's length too; wins over --epochs",
+                kMostCount);
+  table.integer("batch-size", options.batch_size, 1, "rows of an optimizer step (default 16)", kMostCount);
+  table.integer("micro-batch-size", options.micro_batch_size, 1, "rows computed at once (default: as memory allows)",
+                kMostCount);
   table.real("lr", options.lr, not_negative, "a number of at least 0",
              "peak learning rate (default 1e-5 for OLMoE, 2e-5 for Mixtral)");
-  table.integer("warmup", options.warmup, 0, "warm-up steps before the linear decay (default 100)");
+  table.integer("warmup", options.warmup, 0, "warm-up steps before the linear decay (default 100)", kMostCount);
   table.real("weight-decay", options.weight_decay, not_negative, "a number of at least 0",
              "AdamW's weight decay (default 0)");
   table.real("clip", options.clip, not_negative, "a number of at least 0",
              "largest gradient norm, 0 for no limit (default 1.0)");
-  table.integer("cutoff", options.cutoff, 1, "most tokens of a row, EOS included (default 256)");
-  table.integer("val-size", options.val_size, 0, "rows held back for validation (default 120)");
-  table.integer("eval-every", options.eval_every, 1, "steps between validations (default 80)");
-  table.integer("save-every", options.save_every, 1, "steps between checkpoints (default 80)");
-  table.integer("keep", options.keep, 1, "newest checkpoints to keep (default 3)");
+  table.integer("cutoff", options.cutoff, 1, "most tokens of a row, EOS included (default 256)", kMostCount);
+  table.integer("val-size", options.val_size, 0, "rows held back for validation (default 120)", kMostCount);
+  table.integer("eval-every", options.eval_every, 1, "steps between validations (default 80)", kMostCount);
+  table.integer("save-every", options.save_every, 1, "steps between checkpoints (default 80)", kMostCount);
+  table.integer("keep", options.keep, 1, "newest checkpoints to keep (default 3)", kMostCount);
   table.integer("seed", options.seed, 0, "seed of everything random (default 42)");
 
   Option& prompt = table.text("prompt", options.prompt, "alpaca|perft-paper|FILE", "prompt template (default alpaca)");

@@ -128,8 +128,8 @@ void RunFolder::truncate_metrics(std::int64_t step) const {
   }
   std::istringstream lines(read_text_file(path));
   std::string kept;
-  for (std::string line; std::getline(lines, line);) {
-    const Json json = Json::parse(line, nullptr, false);  // the last line of a killed run may be cut
+  for (std::string line; step > 0 && std::getline(lines, line);) {  // step 0 is validated anew
+    const Json json = Json::parse(line, nullptr, false);            // the last line of a killed run may be cut
     if (json.is_object() && json.contains("step") && json["step"].is_number_integer() &&
         json["step"].get<std::int64_t>() <= step) {
       kept += line + "\n";

@@ -41,7 +41,7 @@ class RunFolder {
   /// Removes all but the `keep` newest checkpoints and `best` (−1: none), and what an interrupted save left behind.
   void prune(std::int64_t keep, std::int64_t best) const;
 
-  /// Drops the lines of metrics.jsonl that belong to steps after `step`.
+  /// Drops the lines of metrics.jsonl that belong to steps after `step`; all of them if that is 0.
   void truncate_metrics(std::int64_t step) const;
 
  private:

@@ -2,7 +2,6 @@
 // training_state.safetensors: what, beside the weights, a resumed run needs to go on exactly as if it had not stopped.
 
 #include <cstdint>  // counters
-#include <map>      // tensors by name
 #include <string>   // paths
 #include <vector>   // tensors
 
@@ -22,9 +21,11 @@ struct RunProgress {
   std::int64_t tokens = 0;
 };
 
-/// Moments are written as they lie in memory (adapters' B matrices transposed), in the parameters' type.
+/// Moments are written as they lie in memory (adapters' B matrices transposed), in the parameters' type; so are the
+/// parameters themselves if `with_parameters` (the checkpoint's own weights are rounded).
 template <class P>
-void save_training_state(const std::string& path, const RunProgress& progress, AdamW<P>& optimizer) {
+void save_training_state(const std::string& path, const RunProgress& progress, AdamW<P>& optimizer,
+                         bool with_parameters) {
   const std::vector<std::int64_t> counters = {progress.step, progress.best_step, progress.tokens};
   const std::vector<double> values = {progress.best_loss, progress.train_loss, progress.val_loss};
   std::vector<std::int64_t> steps;
@@ -33,6 +34,14 @@ void save_training_state(const std::string& path, const RunProgress& progress, A
   for (std::size_t i = 0; i < optimizer.parameters().size(); ++i) {
     const auto& state = optimizer.state()[i];
     steps.push_back(state.steps);
+    if (with_parameters) {
+      const Tensor<P>& value = optimizer.parameters()[i]->value();
+      tensors.push_back({"p." + optimizer.parameters()[i]->name(),
+                         dtype_of<P>,
+                         {value.shape().begin(), value.shape().end()},
+                         value.data(),
+                         value.bytes()});
+    }
     if (state.m.defined()) {
       const std::vector<std::int64_t> shape(state.m.shape().begin(), state.m.shape().end());
       tensors.push_back(
@@ -50,7 +59,7 @@ void save_training_state(const std::string& path, const RunProgress& progress, A
 }
 
 template <class P>
-RunProgress load_training_state(const std::string& path, AdamW<P>& optimizer) {
+RunProgress load_training_state(const std::string& path, AdamW<P>& optimizer, bool with_parameters) {
   const SafetensorsFile file = SafetensorsFile::open(path);
   const auto entry = [&](const std::string& name) -> const TensorEntry& {
     const TensorEntry* found = file.find(name);
@@ -63,20 +72,22 @@ RunProgress load_training_state(const std::string& path, AdamW<P>& optimizer) {
   check<IoError>(counters.size() == 3 && values.size() == 3 && steps.size() == optimizer.parameters().size(), path,
                  ": does not belong to this run's parameters; remove this checkpoint's folder");
   for (std::size_t i = 0; i < steps.size(); ++i) {
-    const Parameter<P>& parameter = *optimizer.parameters()[i];
+    Parameter<P>& parameter = *optimizer.parameters()[i];
     auto& state = optimizer.state()[i];
     state.steps = steps[i];
-    if (steps[i] == 0) {
-      continue;
-    }
     const auto read = [&](const std::string& name) {
       const TensorEntry& moment = entry(name);
       check<IoError>(Shape(moment.shape) == parameter.value().shape(), path, ": tensor '", name, "' is ", moment.shape,
                      ", expected ", parameter.value().shape());
       return Tensor<P>::from(read_as<P>(moment), parameter.value().shape());
     };
-    state.m = read("m." + parameter.name());
-    state.v = read("v." + parameter.name());
+    if (with_parameters) {
+      parameter.mutable_value() = read("p." + parameter.name());
+    }
+    if (steps[i] > 0) {
+      state.m = read("m." + parameter.name());
+      state.v = read("v." + parameter.name());
+    }
   }
   return {counters[0], counters[1], values[0], values[1], values[2], counters[2]};
 }

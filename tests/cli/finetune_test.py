@@ -30,10 +30,20 @@ def check(condition, text):
         print("FAILED:", text)
 
 
+COMMON = ["--json", "--dtype", "f32", "--lr", "5e-3", "--warmup", "2", "--batch-size", "4", "--val-size", "8", "--eval-every",
+          "3", "--save-every", "3", "--cutoff", "48"]
+
+
+def given(common, i, options):
+    """Whether word i of `common` is an option (or its value) that `options` gives too."""
+    return common[i] in options or (i > 0 and common[i - 1].startswith("--") and common[i - 1] != "--json"
+                                    and common[i - 1] in options)
+
+
 def finetune(out, *options, ok=True, method="perft-r"):
+    common = [word for i, word in enumerate(COMMON) if not given(COMMON, i, options)]
     command = [BINARY, "finetune", "--model", model, "--data", data, "--out", os.path.join(work, out), "--method", method,
-               "--json", "--dtype", "f32", "--lr", "5e-3", "--warmup", "2", "--batch-size", "4", "--val-size", "8",
-               "--eval-every", "3", "--save-every", "3", "--cutoff", "48", *options]
+               *common, *options]
     done = subprocess.run(command, capture_output=True, text=True)
     check((done.returncode == 0) == ok, f"{out}: exit code {done.returncode}: {done.stderr.strip()}")
     if not ok:
@@ -91,32 +101,49 @@ def repeats():
     check(other["train_loss"] != a["train_loss"], "the seed changes nothing")
 
 
-def resumes():
-    finetune("full-length", "--max-steps", "9")
-    finetune("short", "--max-steps", "9", "--memory-budget", "1")
-    process = subprocess.Popen([BINARY, "finetune", "--model", model, "--data", data, "--out", os.path.join(work, "stopped"),
-                                "--method", "perft-r", "--json", "--dtype", "f32", "--lr", "5e-3", "--warmup", "2", "--batch-size",
-                                "4", "--val-size", "8", "--eval-every", "3", "--save-every", "3", "--cutoff", "48", "--max-steps",
-                                "9"], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    path = os.path.join(work, "stopped", "metrics.jsonl")
-    for _ in range(6000):
-        if os.path.exists(path) and sum(1 for _ in open(path)) >= 3 or process.poll() is not None:
+def stopped_and_resumed(name, method, weights, *options):
+    """An uninterrupted run and one that SIGINT stops and --resume finishes, with less memory, end in the same bytes."""
+    whole, stopped = f"{name}-whole", f"{name}-stopped"
+    steps = ["--max-steps", "40", *options]
+    finetune(whole, *steps, method=method)
+    command = [BINARY, "finetune", "--model", model, "--data", data, "--out", os.path.join(work, stopped), "--method", method,
+               *COMMON, *steps]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    path = os.path.join(work, stopped, "metrics.jsonl")
+    for _ in range(60000):
+        if os.path.exists(path) and sum(1 for _ in open(path)) >= 5 or process.poll() is not None:
             break
-        time.sleep(0.01)
+        time.sleep(0.001)
     process.send_signal(signal.SIGINT)
     process.communicate()
-    check(process.returncode in (130, 0), f"SIGINT: exit code {process.returncode}")
-    finetune("stopped", "--max-steps", "9", "--resume")
-    check(same("full-length", "stopped"), "interrupted and resumed differs from uninterrupted")
-    check(metrics("stopped")[-1]["step"] == 9 and len({l["step"] for l in metrics("stopped") if "lr" in l}) == 9,
-          "the resumed metrics.jsonl does not hold every step once")
-    before = os.stat(os.path.join(work, "stopped", WEIGHTS)).st_mtime_ns
-    finetune("stopped", "--max-steps", "9", "--resume")
-    check(os.stat(os.path.join(work, "stopped", WEIGHTS)).st_mtime_ns == before, "--resume of a finished run wrote weights")
-    text = finetune("stopped", "--max-steps", "9", "--resume", "--seed", "5", ok=False)
-    check("--seed" in text, f"--resume with another seed: {text!r}")
-    text = finetune("stopped", "--max-steps", "9", ok=False)
+    check(process.returncode == 130, f"{name}: SIGINT in a run of 40 steps: exit code {process.returncode}, expected 130")
+    check(len(metrics(stopped)) < len(metrics(whole)), f"{name}: nothing was left to resume")
+    finetune(stopped, *steps, "--resume", "--memory-budget", "0.001", method=method)
+    check(same(whole, stopped, weights), f"{name}: interrupted and resumed differs from uninterrupted")
+    lines = metrics(stopped)
+    check([line["step"] for line in lines if "lr" in line] == list(range(1, 41)), f"{name}: a step is missing or twice")
+    check(len(lines) == len(metrics(whole)), f"{name}: the resumed metrics.jsonl has another number of lines")
+    return stopped, steps
+
+
+def resumes():
+    stopped, steps = stopped_and_resumed("adapter", "perft-r", WEIGHTS)
+    before = os.stat(os.path.join(work, stopped, WEIGHTS)).st_mtime_ns
+    finetune(stopped, *steps, "--resume")
+    check(os.stat(os.path.join(work, stopped, WEIGHTS)).st_mtime_ns == before, "--resume of a finished run wrote weights")
+    os.remove(os.path.join(work, stopped, WEIGHTS))
+    finetune(stopped, *steps, "--resume")
+    check(same("adapter-whole", stopped), "--resume did not finish what a killed run had not put in place")
+    text = finetune(stopped, *steps, "--resume", "--keep", "9", ok=False)
+    check("--keep" in text, f"--resume with another option: {text!r}")
+    text = finetune(stopped, *steps, ok=False)
     check("--resume" in text, f"an --out that holds a run: {text!r}")
+    stopped_and_resumed("full", "full", "model.safetensors", "--keep", "1")
+
+
+def refuses_numbers_that_are_not_finite():
+    text = finetune("overflow", "--max-steps", "1", "--val-size", "0", "--warmup", "0", "--lr", "1e39", ok=False)
+    check("not finite" in text and not os.path.exists(os.path.join(work, "overflow")), f"weights that overflow: {text!r}")
 
 
 def saved_adapter_is_the_best():
@@ -137,7 +164,7 @@ def main():
         return 1
     try:
         prepare()
-        for part in (methods, repeats, resumes, saved_adapter_is_the_best):
+        for part in (methods, repeats, resumes, saved_adapter_is_the_best, refuses_numbers_that_are_not_finite):
             part()
     finally:
         shutil.rmtree(work)

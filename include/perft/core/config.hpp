@@ -6,8 +6,8 @@
 #define PERFT_VERSION_PATCH 0
 #define PERFT_VERSION "0.1.0"
 
-// PERFT_ONEDNN=1 adds the oneDNN GEMM backend (core/gemm/onednn.hpp). A header-only library compiled twice with
-// different switches would otherwise merge silently at link time; with the switch in every mangled name it cannot.
+// PERFT_ONEDNN=1 is reserved for a oneDNN GEMM backend, which is not there yet. A header-only library compiled twice
+// with different switches would otherwise merge silently at link time; with the switch in every mangled name it cannot.
 #if defined(PERFT_ONEDNN) && PERFT_ONEDNN
 #define PERFT_ABI v0_1_onednn
 #else

@@ -49,7 +49,8 @@ class ThreadPool {
   }
 
   /// Calls body(i) once for every i in [0, tasks), on the calling thread and the workers; returns when all are done.
-  /// A nested call runs its tasks on the calling thread. The first exception thrown by a task is rethrown here.
+  /// A nested call runs its tasks on the calling thread; calls from several threads take turns. The first exception
+  /// thrown by a task is rethrown here.
   template <class Body>
   void run(std::int64_t tasks, Body&& body) {
     if (tasks <= 0) {
@@ -62,6 +63,7 @@ class ThreadPool {
       return;
     }
     using Fn = std::remove_reference_t<Body>;
+    const std::lock_guard turn(callers_);
     Job job;
     job.tasks = tasks;
     job.context = const_cast<void*>(static_cast<const void*>(&body));
@@ -156,6 +158,7 @@ class ThreadPool {
   }
 
   std::vector<std::thread> workers_;
+  std::mutex callers_;  // one job at a time
   std::mutex mutex_;
   std::condition_variable wake_;
   std::condition_variable done_;

@@ -28,6 +28,10 @@ class StoredParameters {
       const Tensor<P> value = as_stored(*parameter, parameter->value());
       values_.emplace_back(static_cast<std::size_t>(value.numel()));
       vec::convert(value.data(), values_.back().data(), value.numel());
+      for (const float x : values_.back()) {
+        check<NonFiniteError>(std::isfinite(x), "tensor '", parameter->name(),
+                              "' is not finite and is not saved; lower the learning rate");
+      }
       tensors_.push_back({parameter->name(),
                           DType::f32,
                           {value.shape().begin(), value.shape().end()},

@@ -20,6 +20,34 @@ inline std::int64_t layer_of(const std::string& path) {
   return std::stoll(path.substr(prefix.size()));
 }
 
+/// What attaching would match, without touching a slot; throws if a block cannot carry the adapter.
+template <ComputeType C>
+class MatchVisitor final : public Visitor<C> {
+ public:
+  explicit MatchVisitor(const AdapterSpec& spec) : spec_(spec) {}
+
+  void linear_slot(const std::string& path, std::unique_ptr<LinearSlot<C>>&) override {
+    roles.insert(path.substr(path.rfind('.') + 1));
+  }
+
+  void experts_slot(const std::string&, std::unique_ptr<ExpertsSlot<C>>&) override {
+    roles.insert({"gate_proj", "up_proj", "down_proj"});
+  }
+
+  void moe_slot(const std::string&, std::unique_ptr<MoeBlock<C>>& slot) override {
+    if (spec_.method != Method::kLora) {
+      PerftBlock<C>::check_fits(spec_, slot->shape());
+    }
+    ++blocks;
+  }
+
+  std::set<std::string> roles;
+  std::int64_t blocks = 0;
+
+ private:
+  const AdapterSpec& spec_;
+};
+
 template <ComputeType C>
 class AttachVisitor final : public Visitor<C> {
  public:
@@ -34,7 +62,6 @@ class AttachVisitor final : public Visitor<C> {
         ++site;
       }
       slot = std::make_unique<LoraLinear<C>>(std::move(slot), path, spec_, layer_of(path), site, seed_);
-      matched.insert(role);
     }
   }
 
@@ -42,7 +69,6 @@ class AttachVisitor final : public Visitor<C> {
     bool any = false;
     for (const char* role : {"gate_proj", "up_proj", "down_proj"}) {
       if (spec_.targets_role(role)) {
-        matched.insert(role);
         any = true;
       }
     }
@@ -54,12 +80,8 @@ class AttachVisitor final : public Visitor<C> {
   void moe_slot(const std::string& path, std::unique_ptr<MoeBlock<C>>& slot) override {
     if (spec_.method != Method::kLora) {
       slot = std::make_unique<PerftBlock<C>>(std::move(slot), path, spec_, layer_of(path), initializer_range_, seed_);
-      ++blocks;
     }
   }
-
-  std::set<std::string> matched;
-  std::int64_t blocks = 0;
 
  private:
   const AdapterSpec& spec_;
@@ -88,17 +110,20 @@ class DetachVisitor final : public Visitor<C> {
 }  // namespace detail
 
 /// Wraps the slots the spec names; the new parameters are trainable and hold their published initial values (a function
-/// of seed and name). Throws ValueError if the spec makes no sense or a target matches nothing in the model.
+/// of seed and name). Throws ValueError, before any slot is touched, if the spec makes no sense, a block cannot carry
+/// it, or a target matches nothing in the model.
 template <ComputeType C, class Model>
 void attach(Model& model, const AdapterSpec& spec, double initializer_range, std::uint64_t seed) {
   check_spec(spec);
-  detail::AttachVisitor<C> visitor(spec, initializer_range, seed);
-  model.visit(visitor);
+  detail::MatchVisitor<C> match(spec);
+  model.visit(match);
   for (const std::string& target : spec.targets) {
-    check<ValueError>(visitor.matched.count(target) > 0, "adapter: LoRA target '", target,
+    check<ValueError>(match.roles.count(target) > 0, "adapter: LoRA target '", target,
                       "' matches nothing in this model, expected some of ", kLoraTargets);
   }
-  check<ValueError>(spec.method == Method::kLora || visitor.blocks > 0, "adapter: the model has no MoE block");
+  check<ValueError>(spec.method == Method::kLora || match.blocks > 0, "adapter: the model has no MoE block");
+  detail::AttachVisitor<C> visitor(spec, initializer_range, seed);
+  model.visit(visitor);
 }
 
 /// Takes every adapter off: the model's slots are again what they were, and so are its logits, bit for bit.

@@ -12,27 +12,32 @@
 
 namespace perft::inline PERFT_ABI {
 
-/// Fills with N(0, std²), drawn from the stream of the tensor's name: a value depends on (seed, name, index) alone.
-template <class P>
-void fill_normal(Parameter<P>& parameter, double std, std::uint64_t seed) {
+namespace detail {
+
+/// The random stream of a tensor: its values depend on (seed, name, index) alone.
+inline PhiloxStream tensor_stream(const std::string& name, std::uint64_t seed) {
   std::uint64_t hash = 0xcbf29ce484222325ULL;  // FNV-1a
-  for (const char c : parameter.name()) {
+  for (const char c : name) {
     hash = (hash ^ static_cast<unsigned char>(c)) * 0x100000001b3ULL;
   }
-  PhiloxStream stream(seed, hash);
+  return PhiloxStream(seed, hash);
+}
+
+}  // namespace detail
+
+/// Fills with N(0, std²).
+template <class P>
+void fill_normal(Parameter<P>& parameter, double std, std::uint64_t seed) {
+  PhiloxStream stream = detail::tensor_stream(parameter.name(), seed);
   for (P& value : parameter.mutable_value().mutable_span()) {
     value = static_cast<P>(std * stream.normal());
   }
 }
 
-/// Uniform in (−bound, bound), seeded as fill_normal.
+/// Fills with the uniform distribution on (−bound, bound).
 template <class P>
 void fill_uniform(Parameter<P>& parameter, double bound, std::uint64_t seed) {
-  std::uint64_t hash = 0xcbf29ce484222325ULL;
-  for (const char c : parameter.name()) {
-    hash = (hash ^ static_cast<unsigned char>(c)) * 0x100000001b3ULL;
-  }
-  PhiloxStream stream(seed, hash);
+  PhiloxStream stream = detail::tensor_stream(parameter.name(), seed);
   for (P& value : parameter.mutable_value().mutable_span()) {
     value = static_cast<P>(bound * (2 * stream.uniform() - 1));
   }

@@ -26,20 +26,25 @@ class PerftBlock final : public MoeBlock<C> {
   using P = Param<C>;
   static constexpr std::uint64_t kDropoutSite = 1;
 
+  /// Throws ValueError if a block of this shape cannot carry the adapter.
+  static void check_fits(const AdapterSpec& spec, const MoeShape& shape) {
+    check<ValueError>(spec.method != Method::kPerftE || spec.experts == 0 || spec.experts == shape.experts,
+                      "perft-e: ", spec.experts, " experts, expected the base's ", shape.experts, " (or leave it out)");
+    check<ValueError>(spec.router_weights == RouterWeights::kOwn || spec.top_k <= shape.top_k,
+                      "perft-r: router weights authors-olmoe take the base's first ", spec.top_k,
+                      " weights, but its top-k is ", shape.top_k);
+  }
+
   /// `path` is the block's ("model.layers.3.mlp"); parameters are named path + ".perft.…". `initializer_range` is the
   /// standard deviation of the router's initial values.
   PerftBlock(std::unique_ptr<MoeBlock<C>> base, const std::string& path, const AdapterSpec& spec, std::int64_t layer,
              double initializer_range, std::uint64_t seed)
       : base_(std::move(base)), spec_(spec) {
     const MoeShape shape = base_->shape();
+    check_fits(spec, shape);
     bank_.form = spec.delta;
     bank_.in = bank_.out = shape.width;
     bank_.alpha = spec.alpha;
-    check<ValueError>(spec.method != Method::kPerftE || spec.experts == 0 || spec.experts == shape.experts,
-                      "perft-e: ", spec.experts, " experts, expected the base's ", shape.experts, " (or leave it out)");
-    check<ValueError>(spec.router_weights == RouterWeights::kOwn || spec.top_k <= shape.top_k,
-                      "perft-r: router weights authors-olmoe take the base's first ", spec.top_k,
-                      " weights, but its top-k is ", shape.top_k);
     const std::int64_t experts = spec.method == Method::kPerftS   ? 1
                                  : spec.method == Method::kPerftE ? shape.experts
                                                                   : spec.experts;

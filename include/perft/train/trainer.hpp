@@ -14,6 +14,12 @@
 
 namespace perft::inline PERFT_ABI {
 
+/// The losses were finite, a gradient is not.
+class NonFiniteGradient : public NonFiniteError {
+ public:
+  using NonFiniteError::NonFiniteError;
+};
+
 struct TrainerOptions {
   double aux_coefficient = 0;
   double clip = 1.0;  // 0: no clipping
@@ -78,7 +84,7 @@ class Trainer {
       result.saved_bytes = std::max(result.saved_bytes, losses.saved_bytes);
     }
     result.gradient_norm = gradient_norm(optimizer_.parameters());
-    check<NonFiniteError>(std::isfinite(result.gradient_norm), "the gradient norm is not finite");
+    check<NonFiniteGradient>(std::isfinite(result.gradient_norm), "the gradient norm is not finite");
     optimizer_.step(lr, clip_factor(result.gradient_norm, options_.clip));
     return result;
   }
