@@ -169,6 +169,32 @@ TEMPLATE_TEST_CASE("several rows at once have the bits of one at a time", "[vec]
   });
 }
 
+TEMPLATE_TEST_CASE("a sum of outer products has the bits of one product at a time", "[vec]", float, double) {
+  using T = TestType;
+  sweep([](std::int64_t n, int shift) {
+    for (const std::int64_t count : {0, 1, 4, 7}) {
+      for (const std::int64_t entries : {0, 1, 5}) {
+        const std::int64_t ld = n + 5;
+        const Row<T> x(entries * ld, shift, 1), coeff(entries * 9, 0, 2), before(count * ld, shift, 3);
+        Row<T> got = before, want = before;
+        std::vector<const T*> x_rows, coeff_rows;
+        std::vector<T> sums(static_cast<std::size_t>(count * ld), T{0});
+        for (std::int64_t t = 0; t < entries; ++t) {
+          x_rows.push_back(x.data() + t * ld);
+          coeff_rows.push_back(coeff.data() + t * 9);
+          vec::rank1_update(coeff_rows.back(), x_rows.back(), sums.data(), ld, count, n);
+        }
+        for (std::int64_t q = 0; q < count; ++q) {
+          vec::axpy(T{1}, sums.data() + q * ld, want.data() + q * ld, n);
+        }
+        vec::sum_outer(coeff_rows.data(), x_rows.data(), entries, got.data(), ld, count, n);
+        CHECK(std::memcmp(got.data(), want.data(), static_cast<std::size_t>(count * ld) * sizeof(T)) == 0);
+        CHECK(got.intact());
+      }
+    }
+  });
+}
+
 TEMPLATE_TEST_CASE("exponentials and SwiGLU", "[vec]", float, double) {
   using T = TestType;
   sweep([](std::int64_t n, int shift) {
@@ -248,6 +274,14 @@ TEST_CASE("dropout rows equal the scalar Philox", "[vec]") {
       }
       CHECK(good);
       CHECK((mask.intact() && mask_double.intact()));
+      for (const std::int64_t first : {4, 60}) {
+        if (first <= n) {
+          Row<float> part(n - first, shift, 2);
+          vec::philox_dropout_row(key, counter, p, n - first, part.data(), first);
+          CHECK(std::memcmp(part.data(), mask.data() + first, static_cast<std::size_t>(n - first) * sizeof(float)) == 0);
+          CHECK(part.intact());
+        }
+      }
     }
   });
 }

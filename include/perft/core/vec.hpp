@@ -227,18 +227,41 @@ void rank1_update(const T* coeff, const T* x, T* rows, std::int64_t ld, std::int
   }
 }
 
+/// rows[q·ld …] += Σ_t coeff[t][q]·x[t] for q in [0, count): the sum starts at zero, t ascends, and it is added at the
+/// end. Bit-equal to rank1_update of each entry into zeros, added to rows.
+template <class T>
+void sum_outer(const T* const* coeff, const T* const* x, std::int64_t entries, T* rows, std::int64_t ld,
+               std::int64_t count, std::int64_t n) {
+  if constexpr (std::same_as<T, float>) {
+    detail::rows().sum_outer(coeff, x, entries, rows, ld, count, n);
+  } else {
+    for (std::int64_t q = 0; q < count; ++q) {
+      for (std::int64_t i = 0; i < n; ++i) {
+        T s = 0;
+        for (std::int64_t t = 0; t < entries; ++t) {
+          s += coeff[t][q] * x[t][i];
+        }
+        rows[q * ld + i] += s;
+      }
+    }
+  }
+}
+
 /// mask_scale[c] = 0 where channel c is dropped, else 1/(1−p). Channel c takes word c mod 4 of
 /// philox({counter[0], counter[1], counter[2], c/4}, key) and is dropped iff word < floor(p·2^32). 0 ≤ p < 1.
+/// mask_scale[0] is channel `first`, a multiple of 4.
 template <class T>
-void philox_dropout_row(PhiloxKey key, std::array<std::uint32_t, 3> counter, double p, std::int64_t n, T* mask_scale) {
+void philox_dropout_row(PhiloxKey key, std::array<std::uint32_t, 3> counter, double p, std::int64_t n, T* mask_scale,
+                        std::int64_t first = 0) {
+  const std::array<std::uint32_t, 4> start = {counter[0], counter[1], counter[2], static_cast<std::uint32_t>(first / 4)};
   const auto threshold = static_cast<std::uint32_t>(p * 0x1.0p32);
   const T keep = static_cast<T>(1.0 / (1.0 - p));
   std::int64_t c = 0;
   if constexpr (std::same_as<T, float>) {
-    c = detail::rows().philox_dropout(key, counter.data(), threshold, keep, n, mask_scale);
+    c = detail::rows().philox_dropout(key, start.data(), threshold, keep, n, mask_scale);
   }
   for (; c < n; c += 4) {
-    const auto words = philox({counter[0], counter[1], counter[2], static_cast<std::uint32_t>(c / 4)}, key);
+    const auto words = philox({start[0], start[1], start[2], start[3] + static_cast<std::uint32_t>(c / 4)}, key);
     for (std::int64_t w = 0; w < 4 && c + w < n; ++w) {
       mask_scale[c + w] = words[static_cast<std::size_t>(w)] < threshold ? T{0} : keep;
     }

@@ -34,14 +34,15 @@ class Dropout {
 
   bool active() const { return probability_ > 0; }
 
-  /// mask[c] = 0 or 1/(1 − p) for c in [0, n). `expert` separates adapters that read the same token.
+  /// mask[i] = 0 or 1/(1 − p) for channel first + i, i in [0, n). `expert` separates adapters that read the same token.
+  /// `first` is a multiple of 4.
   template <class P>
-  void mask_row(std::int64_t token, std::int64_t expert, P* mask, std::int64_t n) const {
+  void mask_row(std::int64_t token, std::int64_t expert, P* mask, std::int64_t n, std::int64_t first = 0) const {
     const auto t = static_cast<std::size_t>(token);
     vec::philox_dropout_row(key_,
                             {static_cast<std::uint32_t>(tokens_->row[t]),
                              static_cast<std::uint32_t>(tokens_->column[t]), static_cast<std::uint32_t>(expert)},
-                            probability_, n, mask);
+                            probability_, n, mask, first);
   }
 
   /// The key of a site: a 64-bit mix of everything that must give independent masks.

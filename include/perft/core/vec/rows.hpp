@@ -23,6 +23,8 @@ struct RowKernels {
   float (*max)(const float*, std::int64_t);
   void (*axpy)(float, const float*, float*, std::int64_t);
   void (*multi_axpy)(const float*, const float*, std::int64_t, std::int64_t, std::int64_t, float*);
+  void (*sum_outer)(const float* const*, const float* const*, std::int64_t, float*, std::int64_t, std::int64_t,
+                    std::int64_t);
   void (*scale)(float, float*, std::int64_t);
   void (*add)(const float*, const float*, float*, std::int64_t);
   void (*mul)(const float*, const float*, float*, std::int64_t);
