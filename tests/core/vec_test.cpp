@@ -278,7 +278,8 @@ TEST_CASE("dropout rows equal the scalar Philox", "[vec]") {
         if (first <= n) {
           Row<float> part(n - first, shift, 2);
           vec::philox_dropout_row(key, counter, p, n - first, part.data(), first);
-          CHECK(std::memcmp(part.data(), mask.data() + first, static_cast<std::size_t>(n - first) * sizeof(float)) == 0);
+          CHECK(std::memcmp(part.data(), mask.data() + first, static_cast<std::size_t>(n - first) * sizeof(float)) ==
+                0);
           CHECK(part.intact());
         }
       }

@@ -24,15 +24,16 @@ TEST_CASE("entry lists: by expert with tokens ascending; without ids every token
   CHECK(dense.slot(2, 4) == 2);
 }
 
-TEST_CASE("reduce: sums of more than one chunk, for the chosen parameter alone, by any number of threads") {
-  auto bank = make_bank<double>(perft::DeltaForm::kLora, 3, 2, {2, 1, 1}, 1);
+TEST_CASE("reduce: sums of more than one chunk and block, for the chosen parameter alone, by any number of threads") {
+  const std::int64_t width = 300;  // two whole blocks of channels and a part
+  auto bank = make_bank<double>(perft::DeltaForm::kLora, width, 2, {2, 1, 1}, 1);
   for (auto& expert : bank.experts) {
     expert->a.set_trainable(true);
   }
   bank[2].a.set_trainable(false);
   const std::int64_t entries = 150;
   const auto coefficients = numbers(entries * 2, 1);
-  const auto rows = numbers(entries * 3, 2);
+  const auto rows = numbers(entries * width, 2);
   const auto run = [&] {
     for (auto& expert : bank.experts) {
       expert->a.clear_gradient();
@@ -40,20 +41,23 @@ TEST_CASE("reduce: sums of more than one chunk, for the chosen parameter alone, 
     perft::detail::reduce_low_rank_gradient<double>(
         bank, perft::detail::select_a<double>, [&](std::int64_t e) { return e == 0 ? entries : 0; },
         [&](std::int64_t, std::int64_t i) { return coefficients.data() + 2 * i; },
-        [&](std::int64_t, std::int64_t i, double*, double*) { return rows.data() + 3 * i; });
+        [&](std::int64_t, std::int64_t i, std::int64_t first, std::int64_t, double*, double*) {
+          return rows.data() + width * i + first;
+        });
     return Bits().add(bank[0].a.gradient()).add(bank[1].a.gradient());
   };
   check_same_bits_for_any_threads(run);
-  Values expected(6, 0.0);
+  const auto channels = static_cast<std::size_t>(width);
+  Values expected(2 * channels, 0.0);
   for (std::size_t i = 0; i < static_cast<std::size_t>(entries); ++i) {
     for (std::size_t q = 0; q < 2; ++q) {
-      for (std::size_t c = 0; c < 3; ++c) {
-        expected[q * 3 + c] += coefficients[2 * i + q] * rows[3 * i + c];
+      for (std::size_t c = 0; c < channels; ++c) {
+        expected[q * channels + c] += coefficients[2 * i + q] * rows[channels * i + c];
       }
     }
   }
   CHECK(support::close(values(bank[0].a.gradient()), expected, {.rel_to_max = 1e-13}));
-  CHECK(values(bank[1].a.gradient()) == Values(3, 0.0));  // no entry: zeros, not nothing
+  CHECK(values(bank[1].a.gradient()) == Values(channels, 0.0));  // no entry: zeros, not nothing
   CHECK_FALSE(bank[2].a.gradient().defined());
   CHECK_FALSE(bank[0].b.gradient().defined());
 }

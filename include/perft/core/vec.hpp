@@ -253,7 +253,8 @@ void sum_outer(const T* const* coeff, const T* const* x, std::int64_t entries, T
 template <class T>
 void philox_dropout_row(PhiloxKey key, std::array<std::uint32_t, 3> counter, double p, std::int64_t n, T* mask_scale,
                         std::int64_t first = 0) {
-  const std::array<std::uint32_t, 4> start = {counter[0], counter[1], counter[2], static_cast<std::uint32_t>(first / 4)};
+  const std::array<std::uint32_t, 4> start = {counter[0], counter[1], counter[2],
+                                              static_cast<std::uint32_t>(first / 4)};
   const auto threshold = static_cast<std::uint32_t>(p * 0x1.0p32);
   const T keep = static_cast<T>(1.0 / (1.0 - p));
   std::int64_t c = 0;

@@ -203,20 +203,22 @@ LowRankGradients<C> low_rank_backward(const Tensor<Param<C>>& dy, const Tensor<C
         return base + (entries.token(e, i) * slots + entries.slot(e, i)) * rank;
       };
     };
-    detail::reduce_low_rank_gradient<P>(bank, detail::select_a<P>, count, from(dz_data),
-                                        [&](std::int64_t e, std::int64_t i, P* row, P* mask) {
-                                          const std::int64_t t = entries.token(e, i);
-                                          const P* xt = widened(x.data() + t * bank.in, row, bank.in);
-                                          if (lora && dropout.active()) {
-                                            dropout.mask_row(t, e, mask, bank.in);
-                                            vec::mul(xt, mask, row, bank.in);
-                                            return static_cast<const P*>(row);
-                                          }
-                                          return xt;
-                                        });
     detail::reduce_low_rank_gradient<P>(
-        bank, detail::select_b<P>, count, from(coefficient_data),
-        [&](std::int64_t e, std::int64_t i, P*, P*) { return dy.data() + entries.token(e, i) * bank.out; });
+        bank, detail::select_a<P>, count, from(dz_data),
+        [&](std::int64_t e, std::int64_t i, std::int64_t first, std::int64_t n, P* row, P* mask) {
+          const std::int64_t t = entries.token(e, i);
+          const P* xt = widened(x.data() + t * bank.in + first, row, n);
+          if (lora && dropout.active()) {
+            dropout.mask_row(t, e, mask, n, first);
+            vec::mul(xt, mask, row, n);
+            return static_cast<const P*>(row);
+          }
+          return xt;
+        });
+    detail::reduce_low_rank_gradient<P>(bank, detail::select_b<P>, count, from(coefficient_data),
+                                        [&](std::int64_t e, std::int64_t i, std::int64_t first, std::int64_t, P*, P*) {
+                                          return dy.data() + entries.token(e, i) * bank.out + first;
+                                        });
   }
   return out;
 }

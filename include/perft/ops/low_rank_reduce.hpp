@@ -2,8 +2,9 @@
 // Sums over tokens that end in a low-rank expert's gradient, in an order no thread count can change.
 
 #include <algorithm>  // std::min
+#include <array>      // the rows of a chunk
 #include <cstdint>    // indices
-#include <vector>     // tasks, partial sums
+#include <vector>     // tasks, scratch rows
 
 #include "perft/core/parallel.hpp"
 #include "perft/core/vec.hpp"
@@ -44,15 +45,20 @@ class EntryLists {
 namespace detail {
 
 /// gradient(expert)[q, :] += Σ_i coefficients(e, i)[q] · row(e, i), i over `count(e)` entries, for the parameter
-/// `select` picks of each expert. Entries are summed in chunks of 64, chunks in order. `row(e, i, scratch, mask)`
-/// returns the entry's row and may use two scratch rows. An expert without entries gets zeros, not nothing.
+/// `select` picks of each expert. Entries are summed in chunks of 64, chunks in order; a task owns a block of channels
+/// of one expert. `row(e, i, first, n, scratch, mask)` returns channels [first, first + n) of the entry's row, `first`
+/// a multiple of 128, and may use n elements of scratch, which outlive the call, and n of mask, which do not. An expert
+/// without entries gets zeros, not nothing.
 template <class P, class Select, class Count, class Coefficients, class Row>
 void reduce_low_rank_gradient(LowRankBank<P>& bank, Select&& select, Count&& count, Coefficients&& coefficients,
                               Row&& row) {
   constexpr std::int64_t kChunk = 64;
+  constexpr std::int64_t kBlock = 128;  // a chunk of float rows fits the first-level cache
 
   struct Task {
-    std::int64_t expert, begin, end;
+    std::int64_t expert, entries, first, n;
+    P* gradient;  // from channel `first`
+    std::int64_t rank, width;
   };
 
   std::vector<Task> tasks;
@@ -61,29 +67,28 @@ void reduce_low_rank_gradient(LowRankBank<P>& bank, Select&& select, Count&& cou
     if (!parameter.trainable()) {
       continue;
     }
-    parameter.gradient_accumulator();
+    const Shape& shape = parameter.value().shape();
+    P* gradient = parameter.gradient_accumulator().mutable_data();
     const std::int64_t entries = count(e);
-    for (std::int64_t i = 0; i < entries; i += kChunk) {
-      tasks.push_back({e, i, std::min(entries, i + kChunk)});
+    for (std::int64_t first = 0; entries > 0 && first < shape[1]; first += kBlock) {
+      tasks.push_back({e, entries, first, std::min(kBlock, shape[1] - first), gradient + first, shape[0], shape[1]});
     }
   }
-  std::vector<Tensor<P>> partial(tasks.size());
   ThreadPool::global().run(static_cast<std::int64_t>(tasks.size()), [&](std::int64_t task_index) {
     const Task& task = tasks[static_cast<std::size_t>(task_index)];
-    const Shape& shape = select(bank[task.expert]).value().shape();
-    const std::int64_t width = shape[1];
-    Tensor<P> sum = Tensor<P>::zeros(shape);
-    std::vector<P> scratch(static_cast<std::size_t>(2 * width));
-    for (std::int64_t i = task.begin; i < task.end; ++i) {
-      const P* values = row(task.expert, i, scratch.data(), scratch.data() + width);
-      vec::rank1_update(coefficients(task.expert, i), values, sum.mutable_data(), width, shape[0], width);
+    std::vector<P> scratch(static_cast<std::size_t>((std::min(kChunk, task.entries) + 1) * task.n));
+    P* mask = scratch.data();
+    std::array<const P*, kChunk> coefficient_rows, values;
+    for (std::int64_t begin = 0; begin < task.entries; begin += kChunk) {
+      const std::int64_t entries = std::min(kChunk, task.entries - begin);
+      for (std::int64_t i = 0; i < entries; ++i) {
+        const auto at = static_cast<std::size_t>(i);
+        coefficient_rows[at] = coefficients(task.expert, begin + i);
+        values[at] = row(task.expert, begin + i, task.first, task.n, mask + (i + 1) * task.n, mask);
+      }
+      vec::sum_outer(coefficient_rows.data(), values.data(), entries, task.gradient, task.width, task.rank, task.n);
     }
-    partial[static_cast<std::size_t>(task_index)] = std::move(sum);
   });
-  for (std::size_t i = 0; i < tasks.size(); ++i) {
-    Tensor<P>& gradient = select(bank[tasks[i].expert]).gradient_accumulator();
-    vec::axpy(P{1}, partial[i].data(), gradient.mutable_data(), gradient.numel());
-  }
 }
 
 template <class P>

@@ -36,7 +36,7 @@ struct ExpertLoraBranch {
     P* out = z.mutable_data();
     for_each_position(plan, [&](std::int64_t e, std::int64_t p, std::vector<P>& scratch) {
       scratch.resize(static_cast<std::size_t>(2 * bank->in));
-      const P* input = masked_row(x, plan, rows, e, p, scratch.data(), scratch.data() + bank->in);
+      const P* input = masked_row(x, plan, rows, e, p, 0, bank->in, scratch.data(), scratch.data() + bank->in);
       vec::multi_dot(input, (*bank)[e].a.value().data(), bank->in, (*bank)[e].rank(), bank->in, out + p * rank);
     });
     return z;
@@ -110,15 +110,15 @@ struct ExpertLoraBranch {
     detail::reduce_low_rank_gradient<P>(
         *bank, detail::select_a<P>, count,
         [&](std::int64_t e, std::int64_t i) { return for_a.data() + position(e, i) * rank; },
-        [&](std::int64_t e, std::int64_t i, P* row, P* mask) {
-          return masked_row(x, plan, x_rows, e, position(e, i), row, mask);
+        [&](std::int64_t e, std::int64_t i, std::int64_t first, std::int64_t n, P* row, P* mask) {
+          return masked_row(x, plan, x_rows, e, position(e, i), first, n, row, mask);
         });
     detail::reduce_low_rank_gradient<P>(
         *bank, detail::select_b<P>, count,
         [&](std::int64_t e, std::int64_t i) { return for_b.data() + position(e, i) * rank; },
-        [&](std::int64_t e, std::int64_t i, P* row, P*) {
+        [&](std::int64_t e, std::int64_t i, std::int64_t first, std::int64_t n, P* row, P*) {
           const std::int64_t p = position(e, i);
-          return widened(dy + (dy_rows.empty() ? p : dy_rows[static_cast<std::size_t>(p)]) * stride, row, bank->out);
+          return widened(dy + (dy_rows.empty() ? p : dy_rows[static_cast<std::size_t>(p)]) * stride + first, row, n);
         });
   }
 
@@ -147,14 +147,14 @@ struct ExpertLoraBranch {
 
   template <class C>
   const P* masked_row(const Tensor<C>& x, const RoutingPlan& plan, std::span<const std::int32_t> rows, std::int64_t e,
-                      std::int64_t p, P* row, P* mask) const {
+                      std::int64_t p, std::int64_t first, std::int64_t n, P* row, P* mask) const {
     const std::int64_t source = rows.empty() ? p : rows[static_cast<std::size_t>(p)];
-    const P* input = widened(x.data() + source * bank->in, row, bank->in);
+    const P* input = widened(x.data() + source * bank->in + first, row, n);
     if (!dropout.active()) {
       return input;
     }
-    dropout.mask_row(plan.tokens[static_cast<std::size_t>(p)], e, mask, bank->in);
-    vec::mul(input, mask, row, bank->in);
+    dropout.mask_row(plan.tokens[static_cast<std::size_t>(p)], e, mask, n, first);
+    vec::mul(input, mask, row, n);
     return row;
   }
 
