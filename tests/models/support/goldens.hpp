@@ -19,7 +19,7 @@ struct Variant {
 /// All files of tests/fixtures/golden.
 inline const std::vector<Variant>& golden_variants() {
   static const std::vector<Variant> variants = [] {
-    std::vector<Variant> all{{"olmoe", "full"}};
+    std::vector<Variant> all{{"olmoe", "full"}, {"olmoe", "perft-e"}, {"olmoe", "perft-r-4-2-parallel"}};
     for (const char* family : {"olmoe", "mixtral"}) {
       for (const char* name : {"base", "lora-qv", "lora-gate", "lora-experts", "perft-s", "perft-d-2", "perft-r-4-2",
                                "perft-r-4-2-released", "perft-e-parallel"}) {
