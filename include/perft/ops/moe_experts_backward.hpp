@@ -69,16 +69,17 @@ Tensor<C> moe_hidden_gradient(const Tensor<Param<C>>& dy, const Tensor<Param<C>>
     problem.epilogue = [](void* opaque, const gemm::Problem<C>&, const gemm::Block<P>& block) {
       const Context& c = *static_cast<const Context*>(opaque);
       const std::int64_t count = block.j1 - block.j0;
-      std::vector<P> scratch(static_cast<std::size_t>(5 * count));
+      std::vector<P> scratch(static_cast<std::size_t>(7 * count));
       P* act = scratch.data() + 2 * count;
       P* dgate = act + count;
       P* dup = dgate + count;
+      P* lora_scratch = dup + count;
       for (std::int64_t i = block.i0; i < block.i1; ++i) {
         P* da = block.acc[0] + (i - block.i0) * block.ld_row;
         const std::int64_t p = c.begin + i;
         const auto at = static_cast<std::size_t>(p);
         if (c.lora != nullptr) {
-          c.lora->down.expand_gradient(c.expert, *c.u_down, p, *c.plan, block.j0, count, da);
+          c.lora->down.expand_gradient(c.expert, *c.u_down, p, *c.plan, block.j0, count, da, lora_scratch);
         }
         C* row = c.hidden + p * 2 * c.inner + block.j0;
         const P* gate = widened<P>(static_cast<const C*>(row), scratch.data(), count);
@@ -99,14 +100,16 @@ Tensor<C> moe_hidden_gradient(const Tensor<Param<C>>& dy, const Tensor<Param<C>>
   gemm::run<C>(problems);
   if (dweights != nullptr) {
     P* out = dweights->mutable_data();
-    for (std::int64_t entry = 0; entry < plan.entries(); ++entry) {
-      const P* parts = partial.data() + plan.positions[static_cast<std::size_t>(entry)] * granules;
-      P sum = 0;
-      for (std::int64_t g = 0; g < granules; ++g) {
-        sum += parts[g];
+    parallel_for(plan.entries(), row_grain(granules), [&](std::int64_t first, std::int64_t last) {
+      for (std::int64_t entry = first; entry < last; ++entry) {
+        const P* parts = partial.data() + plan.positions[static_cast<std::size_t>(entry)] * granules;
+        P sum = 0;
+        for (std::int64_t g = 0; g < granules; ++g) {
+          sum += parts[g];
+        }
+        out[entry] = sum;
       }
-      out[entry] = sum;
-    }
+    });
   }
   return dhidden;
 }
@@ -240,14 +243,10 @@ MoeGradients<C> moe_experts_backward(const Tensor<Param<C>>& dy, const Tensor<C>
     Tensor<P> slots = detail::moe_slot_gradient(dhidden, plan, experts);
     if (lora != nullptr) {
       P* data = slots.mutable_data();
-      parallel_for(plan.experts(), 1, [&](std::int64_t first, std::int64_t last) {
-        for (std::int64_t e = first; e < last; ++e) {
-          const auto at = static_cast<std::size_t>(e);
-          for (std::int64_t p = plan.offsets[at]; p < plan.offsets[at + 1]; ++p) {
-            lora->gate.expand_gradient(e, u_gate, p, plan, 0, width, data + p * width);
-            lora->up.expand_gradient(e, u_up, p, plan, 0, width, data + p * width);
-          }
-        }
+      detail::for_each_position<P>(plan, [&](std::int64_t e, std::int64_t p, std::vector<P>& scratch) {
+        scratch.resize(static_cast<std::size_t>(2 * width));
+        lora->gate.expand_gradient(e, u_gate, p, plan, 0, width, data + p * width, scratch.data());
+        lora->up.expand_gradient(e, u_up, p, plan, 0, width, data + p * width, scratch.data());
       });
     }
     out.dx = Tensor<C>::empty(x.shape());

@@ -1,9 +1,11 @@
 #pragma once
 // LoRA on the matrices of every expert, as moe_experts sees it: row by row, beside the grouped GEMMs.
 
-#include <cstdint>  // indices
-#include <span>     // token lists
-#include <vector>   // scratch rows
+#include <algorithm>  // std::min, std::copy_n, std::fill_n
+#include <array>      // coefficients
+#include <cstdint>    // indices
+#include <span>       // token lists
+#include <vector>     // scratch rows
 
 #include "perft/core/parallel.hpp"
 #include "perft/core/vec.hpp"
@@ -14,6 +16,34 @@
 #include "perft/ops/rows.hpp"
 
 namespace perft::inline PERFT_ABI {
+
+namespace detail {
+
+/// f(expert, p, scratch) for every sorted position p. A task is up to 32 positions of one expert and has its own
+/// scratch, which f sizes.
+template <class P, class F>
+void for_each_position(const RoutingPlan& plan, F&& f) {
+  struct Range {
+    std::int64_t expert, begin, end;
+  };
+
+  std::vector<Range> ranges;
+  for (std::int64_t e = 0; e < plan.experts(); ++e) {
+    const std::int64_t end = plan.offsets[static_cast<std::size_t>(e) + 1];
+    for (std::int64_t p = plan.offsets[static_cast<std::size_t>(e)]; p < end; p += 32) {
+      ranges.push_back({e, p, std::min(p + 32, end)});
+    }
+  }
+  ThreadPool::global().run(static_cast<std::int64_t>(ranges.size()), [&](std::int64_t i) {
+    std::vector<P> scratch;
+    const Range& range = ranges[static_cast<std::size_t>(i)];
+    for (std::int64_t p = range.begin; p < range.end; ++p) {
+      f(range.expert, p, scratch);
+    }
+  });
+}
+
+}  // namespace detail
 
 /// One projection's bank (expert e of the bank belongs to expert e of the table) and the dropout of this forward pass.
 /// A null bank adds nothing.
@@ -34,7 +64,7 @@ struct ExpertLoraBranch {
     const std::int64_t rank = bank->max_rank();
     Tensor<P> z = Tensor<P>::zeros({plan.entries(), rank});
     P* out = z.mutable_data();
-    for_each_position(plan, [&](std::int64_t e, std::int64_t p, std::vector<P>& scratch) {
+    detail::for_each_position<P>(plan, [&](std::int64_t e, std::int64_t p, std::vector<P>& scratch) {
       scratch.resize(static_cast<std::size_t>(2 * bank->in));
       const P* input = masked_row(x, plan, rows, e, p, 0, bank->in, scratch.data(), scratch.data() + bank->in);
       vec::multi_dot(input, (*bank)[e].a.value().data(), bank->in, (*bank)[e].rank(), bank->in, out + p * rank);
@@ -61,7 +91,7 @@ struct ExpertLoraBranch {
     const std::int64_t rank = bank->max_rank();
     Tensor<P> u = Tensor<P>::zeros({plan.entries(), rank});
     P* out = u.mutable_data();
-    for_each_position(plan, [&](std::int64_t e, std::int64_t p, std::vector<P>& scratch) {
+    detail::for_each_position<P>(plan, [&](std::int64_t e, std::int64_t p, std::vector<P>& scratch) {
       scratch.resize(static_cast<std::size_t>(bank->out));
       const std::int64_t source = rows.empty() ? p : rows[static_cast<std::size_t>(p)];
       const P* row = widened(dy + source * stride, scratch.data(), bank->out);
@@ -71,9 +101,9 @@ struct ExpertLoraBranch {
   }
 
   /// row[0 … count) += mask ⊙ scale · Σ_q u[p, q] · A_e[q, first …]: the gradient with respect to the projection's
-  /// input.
+  /// input. `first` is a multiple of 4; `scratch` has 2 · count elements.
   void expand_gradient(std::int64_t e, const Tensor<P>& u, std::int64_t p, const RoutingPlan& plan, std::int64_t first,
-                       std::int64_t count, P* row) const {
+                       std::int64_t count, P* row, P* scratch) const {
     if (bank == nullptr) {
       return;
     }
@@ -83,12 +113,13 @@ struct ExpertLoraBranch {
       scaled_rows(e, up, a, bank->in, count, row);
       return;
     }
-    std::vector<P> path(static_cast<std::size_t>(count), P{0});
-    std::vector<P> mask(static_cast<std::size_t>(bank->in));
-    scaled_rows(e, up, a, bank->in, count, path.data());
-    dropout.mask_row(plan.tokens[static_cast<std::size_t>(p)], e, mask.data(), bank->in);
-    vec::mul(path.data(), mask.data() + first, path.data(), count);
-    vec::add(row, path.data(), row, count);
+    P* path = scratch;
+    P* mask = scratch + count;
+    std::fill_n(path, count, P{0});
+    scaled_rows(e, up, a, bank->in, count, path);
+    dropout.mask_row(plan.tokens[static_cast<std::size_t>(p)], e, mask, count, first);
+    vec::mul(path, mask, path, count);
+    vec::add(row, path, row, count);
   }
 
   /// dA_e[q, :] += factor(p) · scale · u[p, q] · (x ⊙ mask), dB_e[q, :] += factor(p) · scale · z[p, q] · dy; factor(p)
@@ -123,28 +154,6 @@ struct ExpertLoraBranch {
   }
 
  private:
-  template <class F>
-  void for_each_position(const RoutingPlan& plan, F&& f) const {
-    struct Range {
-      std::int64_t expert, begin, end;
-    };
-
-    std::vector<Range> ranges;
-    for (std::int64_t e = 0; e < plan.experts(); ++e) {
-      for (std::int64_t p = plan.offsets[static_cast<std::size_t>(e)];
-           p < plan.offsets[static_cast<std::size_t>(e) + 1]; p += 32) {
-        ranges.push_back({e, p, std::min<std::int64_t>(p + 32, plan.offsets[static_cast<std::size_t>(e) + 1])});
-      }
-    }
-    ThreadPool::global().run(static_cast<std::int64_t>(ranges.size()), [&](std::int64_t i) {
-      std::vector<P> scratch;
-      const Range& range = ranges[static_cast<std::size_t>(i)];
-      for (std::int64_t p = range.begin; p < range.end; ++p) {
-        f(range.expert, p, scratch);
-      }
-    });
-  }
-
   template <class C>
   const P* masked_row(const Tensor<C>& x, const RoutingPlan& plan, std::span<const std::int32_t> rows, std::int64_t e,
                       std::int64_t p, std::int64_t first, std::int64_t n, P* row, P* mask) const {
@@ -160,21 +169,22 @@ struct ExpertLoraBranch {
 
   void scaled_rows(std::int64_t e, const P* z, const P* rows, std::int64_t stride, std::int64_t count, P* out) const {
     const std::int64_t rank = (*bank)[e].rank();
-    std::vector<P> coefficients(z, z + rank);
-    vec::scale(bank->scale(e), coefficients.data(), rank);
-    vec::multi_axpy(coefficients.data(), rows, stride, rank, count, out);
+    std::array<P, 64> coefficients;
+    for (std::int64_t q = 0; q < rank; q += 64) {
+      const std::int64_t n = std::min<std::int64_t>(64, rank - q);
+      std::copy_n(z + q, n, coefficients.data());
+      vec::scale(bank->scale(e), coefficients.data(), n);
+      vec::multi_axpy(coefficients.data(), rows + q * stride, stride, n, count, out);
+    }
   }
 
   Tensor<P> scaled(const RoutingPlan& plan, const Tensor<P>& values, const P* factors) const {
     Tensor<P> out = values.clone();
     const std::int64_t rank = values.size(1);
     P* data = out.mutable_data();
-    for (std::int64_t e = 0; e < plan.experts(); ++e) {
-      for (std::int64_t p = plan.offsets[static_cast<std::size_t>(e)];
-           p < plan.offsets[static_cast<std::size_t>(e) + 1]; ++p) {
-        vec::scale(bank->scale(e) * (factors != nullptr ? factors[p] : P{1}), data + p * rank, rank);
-      }
-    }
+    detail::for_each_position<P>(plan, [&](std::int64_t e, std::int64_t p, std::vector<P>&) {
+      vec::scale(bank->scale(e) * (factors != nullptr ? factors[p] : P{1}), data + p * rank, rank);
+    });
     return out;
   }
 };
