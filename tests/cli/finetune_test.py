@@ -36,8 +36,8 @@ COMMON = ["--json", "--dtype", "f32", "--lr", "5e-3", "--warmup", "2", "--batch-
 
 def given(common, i, options):
     """Whether word i of `common` is an option (or its value) that `options` gives too."""
-    return common[i] in options or (i > 0 and common[i - 1].startswith("--") and common[i - 1] != "--json"
-                                    and common[i - 1] in options)
+    name = common[i] if common[i].startswith("--") else common[i - 1]
+    return name in options
 
 
 def finetune(out, *options, ok=True, method="perft-r"):
