@@ -1,11 +1,14 @@
 #pragma once
 // Rotary position embedding, the rotate-half form of Hugging Face.
 
-#include <cmath>        // std::pow, std::cos, std::sin
-#include <cstdint>      // positions
-#include <memory>       // shared tables
-#include <span>         // positions
-#include <string_view>  // node name
+#include <algorithm>      // std::copy_n
+#include <cmath>          // std::pow, std::cos, std::sin
+#include <cstdint>        // positions
+#include <memory>         // shared tables
+#include <span>           // positions
+#include <string_view>    // node name
+#include <unordered_map>  // positions already met
+#include <vector>         // frequencies
 
 #include "perft/autograd/variable.hpp"
 #include "perft/core/parallel.hpp"
@@ -28,15 +31,45 @@ RopeTable<P> rope_table(std::span<const std::int32_t> positions, std::int64_t he
   const std::int64_t half = head_dim / 2;
   const auto tokens = static_cast<std::int64_t>(positions.size());
   RopeTable<P> table{Tensor<P>::empty({tokens, half}), Tensor<P>::empty({tokens, half})};
+  std::vector<P> frequencies(static_cast<std::size_t>(half));
   for (std::int64_t i = 0; i < half; ++i) {
     const P exponent = static_cast<P>(2 * i) / static_cast<P>(head_dim);
-    const P frequency = P{1} / static_cast<P>(std::pow(theta, static_cast<double>(exponent)));
-    for (std::int64_t t = 0; t < tokens; ++t) {
-      const P angle = static_cast<P>(positions[static_cast<std::size_t>(t)]) * frequency;
-      table.cosine.mutable_data()[t * half + i] = static_cast<P>(std::cos(static_cast<double>(angle)));
-      table.sine.mutable_data()[t * half + i] = static_cast<P>(std::sin(static_cast<double>(angle)));
+    frequencies[static_cast<std::size_t>(i)] = P{1} / static_cast<P>(std::pow(theta, static_cast<double>(exponent)));
+  }
+  // The rows of a batch repeat positions: each is formed for the first token that has it, and copied to the others.
+  std::unordered_map<std::int32_t, std::int64_t> first_at;
+  std::vector<std::int64_t> source(positions.size());
+  std::vector<std::int64_t> distinct;
+  for (std::int64_t t = 0; t < tokens; ++t) {
+    const auto at = static_cast<std::size_t>(t);
+    const auto [entry, added] = first_at.emplace(positions[at], t);
+    source[at] = entry->second;
+    if (added) {
+      distinct.push_back(t);
     }
   }
+  P* cosine = table.cosine.mutable_data();
+  P* sine = table.sine.mutable_data();
+  parallel_for(static_cast<std::int64_t>(distinct.size()), 16, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t d = begin; d < end; ++d) {
+      const std::int64_t t = distinct[static_cast<std::size_t>(d)];
+      const P position = static_cast<P>(positions[static_cast<std::size_t>(t)]);
+      for (std::int64_t i = 0; i < half; ++i) {
+        const auto angle = static_cast<double>(position * frequencies[static_cast<std::size_t>(i)]);
+        cosine[t * half + i] = static_cast<P>(std::cos(angle));
+        sine[t * half + i] = static_cast<P>(std::sin(angle));
+      }
+    }
+  });
+  parallel_for(tokens, row_grain(half), [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t t = begin; t < end; ++t) {
+      const std::int64_t from = source[static_cast<std::size_t>(t)];
+      if (from != t) {
+        std::copy_n(cosine + from * half, half, cosine + t * half);
+        std::copy_n(sine + from * half, half, sine + t * half);
+      }
+    }
+  });
   return table;
 }
 
