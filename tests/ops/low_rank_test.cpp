@@ -274,4 +274,10 @@ TEST_CASE("low_rank: error texts") {
   CHECK(text(zeros({2, 3}), {int_tensor({0, 1}, {2, 1}), zeros({2, 2})}) ==
         "low_rank: weights are [2, 2], expected [2, 1]");
   CHECK(text(zeros({2, 3}), {{}, zeros({2, 1})}) == "low_rank: weights are [2, 1], expected [2, 2]");
+  for (const std::int32_t id : {-1, 2}) {
+    const perft::LowRankPlan<float> plan{int_tensor({0, 1, id, 1}, {2, 2}), {}};
+    CHECK(error_text<perft::ValueError>([&] {
+            perft::low_rank_forward(zeros({2, 3}), plan, bank, Dropout());
+          }) == "low_rank: token 1 chose expert " + std::to_string(id) + ", expected [0, 2)");
+  }
 }

@@ -42,7 +42,7 @@ struct LowRankOutput {
 };
 
 /// x [T, in] C, plan over bank -> y [T, out] Param<C>. Everything is done in Param<C>. FLOPs 2·T·K·r·(in + out).
-/// Throws ShapeError if x, ids or weights do not fit.
+/// Throws ShapeError if x, ids or weights do not fit, ValueError naming the token of an id that is none of the bank's.
 /// Source: PERFT (arXiv 2411.08212) §3; Hu et al. 2021 (LoRA).
 template <ComputeType C>
 LowRankOutput<Param<C>> low_rank_forward(const Tensor<C>& x, const LowRankPlan<Param<C>>& plan,
@@ -56,6 +56,11 @@ LowRankOutput<Param<C>> low_rank_forward(const Tensor<C>& x, const LowRankPlan<P
                     ", expected [", tokens, ", K]");
   check<ShapeError>(!plan.weights.defined() || plan.weights.shape() == Shape{tokens, slots}, "low_rank: weights are ",
                     plan.weights.shape(), ", expected [", tokens, ", ", slots, "]");
+  for (std::int64_t i = 0; plan.ids.defined() && i < plan.ids.numel(); ++i) {
+    const std::int32_t id = plan.ids.data()[i];
+    check<ValueError>(id >= 0 && id < bank.size(), "low_rank: token ", i / slots, " chose expert ", id,
+                      ", expected [0, ", bank.size(), ")");
+  }
   const std::int64_t rank = bank.max_rank();
   LowRankOutput<P> out{Tensor<P>::zeros({tokens, bank.out}), Tensor<P>::empty({tokens, slots, rank})};
   P* y = out.y.mutable_data();
