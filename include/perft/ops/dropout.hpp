@@ -1,9 +1,10 @@
 #pragma once
 // Counter-based dropout: a mask is a function of where in the whole batch a number stands, and is never stored.
 
-#include <array>    // counters
-#include <cstdint>  // keys
-#include <memory>   // nodes, shared columns
+#include <algorithm>  // std::copy_n, std::min
+#include <array>      // counters
+#include <cstdint>    // keys
+#include <memory>     // nodes, shared columns
 #include <string_view>
 #include <vector>  // columns
 
@@ -35,14 +36,22 @@ class Dropout {
   bool active() const { return probability_ > 0; }
 
   /// mask[i] = 0 or 1/(1 − p) for channel first + i, i in [0, n). `expert` separates adapters that read the same token.
-  /// `first` is a multiple of 4.
   template <class P>
   void mask_row(std::int64_t token, std::int64_t expert, P* mask, std::int64_t n, std::int64_t first = 0) const {
     const auto t = static_cast<std::size_t>(token);
-    vec::philox_dropout_row(key_,
-                            {static_cast<std::uint32_t>(tokens_->row[t]),
-                             static_cast<std::uint32_t>(tokens_->column[t]), static_cast<std::uint32_t>(expert)},
-                            probability_, n, mask, first);
+    const std::array<std::uint32_t, 3> counter = {static_cast<std::uint32_t>(tokens_->row[t]),
+                                                  static_cast<std::uint32_t>(tokens_->column[t]),
+                                                  static_cast<std::uint32_t>(expert)};
+    if (const std::int64_t offset = first % 4; offset != 0) {  // a counter gives four channels: start inside its block
+      P block[4];
+      vec::philox_dropout_row(key_, counter, probability_, 4, block, first - offset);
+      const std::int64_t taken = std::min(n, 4 - offset);
+      std::copy_n(block + offset, taken, mask);
+      mask += taken;
+      n -= taken;
+      first += taken;
+    }
+    vec::philox_dropout_row(key_, counter, probability_, n, mask, first);
   }
 
   /// The key of a site: a 64-bit mix of everything that must give independent masks.
