@@ -223,7 +223,7 @@ class FinetuneRun {
     } catch (const NonFiniteError& error) {
       const Batch batch = ragged_batch(rows, 0, options_.pad_rows, padded_columns(rows), 0);
       fail<NonFiniteError>(options_.out, ": step ", progress_.step + 1, ": ", error.what(),
-                           "; such numbers first appear in ", model_->first_non_finite(batch),
+                           "; such numbers first appear in ", model_->first_non_finite(batch).value_or("the head"),
                            "; lower --lr or look at the weights and the data", kept_checkpoint());
     }
   }
@@ -232,16 +232,15 @@ class FinetuneRun {
   std::string kept_checkpoint() const { return folder_.checkpoints().empty() ? "" : "; the last checkpoint is intact"; }
 
   std::string first_non_finite_of_validation() {
-    std::string where = "the head";  // what is left if no row shows it earlier
     for (const IndexRange& range : pieces(static_cast<std::int64_t>(data_.validation.size()), options_.batch_size)) {
       const auto rows = std::span<const EncodedRow>(data_.validation)
                             .subspan(static_cast<std::size_t>(range.begin), static_cast<std::size_t>(range.size()));
-      where = model_->first_non_finite(ragged_batch(rows, 0, options_.pad_rows, padded_columns(rows), 0));
-      if (where != "the head") {
-        break;
+      const Batch batch = ragged_batch(rows, 0, options_.pad_rows, padded_columns(rows), 0);
+      if (const auto where = model_->first_non_finite(batch)) {
+        return *where;
       }
     }
-    return where;
+    return "the head";
   }
 
   /// Returns whether this is the best loss so far.

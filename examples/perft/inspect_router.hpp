@@ -83,7 +83,8 @@ RouterLoad router_load(const InspectOptions& options) {
       if (!std::isfinite(layers[i]->value())) {
         fail<NonFiniteError>(options.dir, ": the router of layer ", i,
                              " gives numbers that are not finite; the first such number appears in ",
-                             model->first_non_finite(batch), "; check the weights or use --dtype f32");
+                             model->first_non_finite(batch).value_or("the head"),
+                             "; check the weights or use --dtype f32");
       }
     }
   }

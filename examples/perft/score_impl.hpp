@@ -82,7 +82,7 @@ int score_with(const ScoreOptions& options) {
   ScoreOutput output;
   const auto bad = [&](const std::string& what) {
     fail<NonFiniteError>(options.model, ": ", what, " is not finite; the first such number appears in ",
-                         model->first_non_finite(batch), "; check the weights or use --dtype f32");
+                         model->first_non_finite(batch).value_or("the head"), "; check the weights or use --dtype f32");
   };
   {
     NoRecording pause;

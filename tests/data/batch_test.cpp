@@ -31,6 +31,7 @@ TEST_CASE("ignore: rows start at position 0 and never have their first token sco
   CHECK(batch.column == batch.positions);
   CHECK(batch.loss_rows == Ints{0, 1, 2, 3, 4, 5, 6, 8, 9, 12, 13});
   CHECK(batch.targets == Ints{11, 12, 13, 14, 15, 16, 17, 21, 22, 32, 33});
+  CHECK(batch.target_row == Ints{5, 5, 5, 5, 5, 5, 5, 6, 6, 7, 7});
   REQUIRE(batch.segments.size() == 3);
   CHECK(batch.segments[1].begin == 8);
   CHECK(batch.segments[1].queries == 3);
@@ -56,6 +57,7 @@ TEST_CASE("hf: one padding token predicts the first token of every learned left-
   // Row 0 has no padding column and row 2's first label is masked: only row 1's first token is added.
   CHECK(batch.loss_rows == Ints{0, 1, 2, 3, 4, 5, 6, 8, 9, 12, 13, 15});
   CHECK(batch.targets == Ints{11, 12, 13, 14, 15, 16, 17, 21, 22, 32, 33, 20});
+  CHECK(batch.target_row == Ints{0, 0, 0, 0, 0, 0, 0, 1, 1, 2, 2, 1});
   CHECK(perft::real_tokens(batch) == 15);
 }
 

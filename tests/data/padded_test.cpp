@@ -75,6 +75,7 @@ TEST_CASE("from_padded: hf scores every shifted label, ignore only those a real 
   // Row 0: padding (id 2) -> 10; row 2: padding (id 1) -> 30.
   CHECK(hf.batch.loss_rows == Ints{13, 0, 1, 3, 4, 12, 8});
   CHECK(hf.batch.targets == Ints{10, 11, 12, 21, 22, 30, 31});
+  CHECK(hf.batch.target_row == Ints{0, 0, 0, 1, 1, 2, 2});
   const PaddedBatch ignore = all_paddings().ragged(PadRows::ignore);
   CHECK(ignore.batch.loss_rows == Ints{0, 1, 3, 4, 8});
   CHECK(ignore.batch.targets == Ints{11, 12, 21, 22, 31});

@@ -106,7 +106,7 @@ reference::PadRows reference_mode(PadRows mode) {
 /// What the reference's losses per target add up to, in all and per row.
 struct Scored {
   double sum = 0, targets = 0;
-  std::vector<double> row_sums, row_targets;  // without what a padding position predicts
+  std::vector<double> row_sums, row_targets;
 
   double loss() const { return sum / targets; }
 
@@ -135,10 +135,8 @@ Scored score(reference::Problem problem, const std::vector<EncodedRow>& rows, st
       if (losses.targets[at] == reference::kIgnored || (mode == PadRows::ignore && !real)) continue;
       scored.sum += losses.nll[at];
       scored.targets += 1;
-      if (real) {
-        scored.row_sums.back() += losses.nll[at];
-        scored.row_targets.back() += 1;
-      }
+      scored.row_sums.back() += losses.nll[at];
+      scored.row_targets.back() += 1;
     }
   }
   return scored;

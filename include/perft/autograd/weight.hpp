@@ -9,6 +9,7 @@
 #include "perft/autograd/parameter.hpp"
 #include "perft/core/frozen_matrix.hpp"
 #include "perft/core/gemm.hpp"
+#include "perft/core/vec/bytes.hpp"
 
 namespace perft::inline PERFT_ABI {
 
@@ -44,7 +45,7 @@ class Weight {
   Parameter<P, Device>& make_trainable() {
     if (!parameter_) {
       auto value = Tensor<P, Device>::empty({frozen_.rows(), frozen_.cols()});
-      widen_storage(frozen_.data(), frozen_.dtype(), value.mutable_data(), value.numel());
+      vec::convert_bytes(frozen_.data(), frozen_.dtype(), value.mutable_data(), value.numel());
       parameter_ = std::make_unique<Parameter<P, Device>>(frozen_.name(), std::move(value));
     }
     parameter_->set_trainable(true);

@@ -20,12 +20,13 @@ struct Segment {
 
 /// Tokens of a micro-batch and what each of them is for. T = number of tokens, n = number of scored targets.
 struct Batch {
-  std::vector<std::int32_t> ids;        // [T] token ids in [0, V)
-  std::vector<std::int32_t> positions;  // [T] RoPE positions
-  std::vector<Segment> segments;        // ascending, covering [0, T)
-  std::vector<std::uint8_t> real;       // [T] 1 = counts in the load-balance loss, 0 = a padding token
-  std::vector<std::int32_t> loss_rows;  // [n] the token whose hidden state predicts ...
-  std::vector<std::int32_t> targets;    // [n] ... this id
+  std::vector<std::int32_t> ids;         // [T] token ids in [0, V)
+  std::vector<std::int32_t> positions;   // [T] RoPE positions
+  std::vector<Segment> segments;         // ascending, covering [0, T)
+  std::vector<std::uint8_t> real;        // [T] 1 = counts in the load-balance loss, 0 = a padding token
+  std::vector<std::int32_t> loss_rows;   // [n] the token whose hidden state predicts ...
+  std::vector<std::int32_t> targets;     // [n] ... this id
+  std::vector<std::int32_t> target_row;  // [n] the target's row in the whole batch, whoever predicts it
   std::vector<std::int32_t> row;     // [T] row in the whole (accumulated) batch, -1 for a padding token: key of dropout
   std::vector<std::int32_t> column;  // [T] position inside the row: key of dropout
   std::int64_t rows = 0;             // rows in this micro-batch

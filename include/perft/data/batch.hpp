@@ -64,9 +64,10 @@ inline std::int32_t append_blind_token(Batch& batch, std::int32_t id) {
   return token;
 }
 
-inline void append_target(Batch& batch, std::int32_t token, std::int32_t target) {
+inline void append_target(Batch& batch, std::int32_t token, std::int32_t target, std::int32_t row) {
   batch.loss_rows.push_back(token);
   batch.targets.push_back(target);
+  batch.target_row.push_back(row);
 }
 
 }  // namespace detail
@@ -90,7 +91,7 @@ inline Batch ragged_batch(std::span<const EncodedRow> rows, std::int32_t row_off
   Batch batch;
   batch.rows = static_cast<std::int64_t>(rows.size());
   std::int64_t longest = 0;
-  std::vector<std::int32_t> predicted_by_padding;
+  std::vector<std::size_t> predicted_by_padding;  // rows
   for (std::size_t r = 0; r < rows.size(); ++r) {
     const EncodedRow& row = rows[r];
     const auto length = static_cast<std::int64_t>(row.ids.size());
@@ -104,22 +105,23 @@ inline Batch ragged_batch(std::span<const EncodedRow> rows, std::int32_t row_off
     longest = std::max(longest, length);
     const auto begin = static_cast<std::int32_t>(batch.ids.size());
     const auto first = static_cast<std::int32_t>(mode == PadRows::hf ? columns - length : 0);
+    const std::int32_t index = row_offset + static_cast<std::int32_t>(r);
     for (std::int32_t i = 0; i < static_cast<std::int32_t>(length); ++i) {
       const auto at = static_cast<std::size_t>(i);
-      detail::append_token(batch, row.ids[at], first + i, row_offset + static_cast<std::int32_t>(r), i);
+      detail::append_token(batch, row.ids[at], first + i, index, i);
       if (i > 0 && row.labels[at] != kIgnoredLabel) {
-        detail::append_target(batch, begin + i - 1, row.labels[at]);
+        detail::append_target(batch, begin + i - 1, row.labels[at], index);
       }
     }
     batch.segments.push_back({begin, static_cast<std::int32_t>(length), static_cast<std::int32_t>(length)});
     if (mode == PadRows::hf && first > 0 && row.labels[0] != kIgnoredLabel) {
-      predicted_by_padding.push_back(row.labels[0]);
+      predicted_by_padding.push_back(r);
     }
   }
   if (!predicted_by_padding.empty()) {
     const std::int32_t pad = detail::append_blind_token(batch, pad_id);
-    for (const std::int32_t target : predicted_by_padding) {
-      detail::append_target(batch, pad, target);
+    for (const std::size_t r : predicted_by_padding) {
+      detail::append_target(batch, pad, rows[r].labels[0], row_offset + static_cast<std::int32_t>(r));
     }
   }
   batch.padded_length = mode == PadRows::hf ? columns : longest;

@@ -154,7 +154,8 @@ inline PaddedBatch from_padded(const std::string& where, const IntegerTensor& id
     if (last_column || target == kIgnoredLabel || (mode == PadRows::ignore && mask.values[cell] == 0)) {
       continue;
     }
-    detail::append_target(batch, out.logit_source[cell], static_cast<std::int32_t>(target));
+    detail::append_target(batch, out.logit_source[cell], static_cast<std::int32_t>(target),
+                          static_cast<std::int32_t>(cell / static_cast<std::size_t>(columns)));
   }
   check<IoError>(!batch.targets.empty(), where, ": labels: no label is left after the shift by one",
                  mode == PadRows::ignore ? " (targets that padding predicts are left out)" : "",

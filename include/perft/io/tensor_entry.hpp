@@ -1,8 +1,8 @@
 #pragma once
 // One tensor inside a mapped file, and copying its values out as a chosen type.
 
-#include <bit>          // endianness, float16
-#include <cmath>        // std::isnan, std::ldexp
+#include <bit>          // endianness
+#include <cmath>        // std::isnan
 #include <cstddef>      // std::byte
 #include <cstdint>      // fixed-width integers
 #include <cstring>      // std::memcpy
@@ -15,6 +15,7 @@
 
 #include "perft/core/dtype.hpp"
 #include "perft/core/error.hpp"
+#include "perft/core/vec/half.hpp"
 #include "perft/io/json.hpp"  // in_quotes
 #include "perft/io/mapped_file.hpp"
 
@@ -61,21 +62,6 @@ inline std::optional<std::int64_t> tensor_bytes(const std::vector<std::int64_t>&
 }
 
 namespace detail {
-
-/// IEEE binary16 as found in files; widening to float is exact.
-struct Half {
-  std::uint16_t bits;
-
-  explicit operator double() const {
-    const std::uint32_t exponent = (bits >> 10U) & 31U;
-    const double fraction = bits & 1023U;
-    const double magnitude = exponent == 31  ? (fraction > 0 ? std::bit_cast<double>(0x7ff8000000000000U)
-                                                             : std::bit_cast<double>(0x7ff0000000000000U))
-                             : exponent == 0 ? std::ldexp(fraction, -24)
-                                             : std::ldexp(1024.0 + fraction, static_cast<int>(exponent) - 25);
-    return (bits & 0x8000U) != 0 ? -magnitude : magnitude;
-  }
-};
 
 template <class T>
 inline constexpr bool is_real = std::is_floating_point_v<T> || std::is_same_v<T, bf16>;
@@ -131,7 +117,7 @@ std::vector<T> read_as(const TensorEntry& tensor) {
         convert.template operator()<float>();
         break;
       case DType::f16:
-        convert.template operator()<detail::Half>();
+        convert.template operator()<f16>();
         break;
       case DType::bf16:
         convert.template operator()<bf16>();

@@ -1,10 +1,11 @@
 #pragma once
 // The causal language model that OLMoE and Mixtral both are; what differs is in ModelConfig and in the tensors' names.
 
-#include <cmath>   // std::isfinite
-#include <memory>  // layers
-#include <string>  // paths
-#include <vector>  // layers
+#include <cmath>     // std::isfinite
+#include <memory>    // layers
+#include <optional>  // no fault found
+#include <string>    // paths
+#include <vector>    // layers
 
 #include "perft/autograd/checkpoint.hpp"
 #include "perft/models/config.hpp"
@@ -61,9 +62,9 @@ class CausalLm {
   /// Logits [rows, V] of all given hidden states, in Param. For scoring and decoding; training never forms them.
   Tensor<P> logits(const Tensor<C>& hidden) const { return linear_forward<P>(hidden, head()); }
 
-  /// Where a non-finite number first appears in this batch's forward pass: "the embedding", "layer 3", "the final
-  /// norm", "the head". Runs the layers one by one; for error messages.
-  std::string first_non_finite(const Batch& batch) {
+  /// Where a non-finite number first appears in this batch's hidden states: "the embedding", "layer 3", "the final
+  /// norm"; nothing if all are finite (then it is the head's). Runs the layers one by one; for error messages.
+  std::optional<std::string> first_non_finite(const Batch& batch) {
     NoRecording pause;
     ForwardContext<C> forward_context = context(batch);
     Variable<C> x = embedding<C>(batch.ids, *embed_tokens);
@@ -77,7 +78,10 @@ class CausalLm {
         return "layer " + std::to_string(i);
       }
     }
-    return all_finite(rms_norm(x, norm, config.rms_norm_eps).value()) ? "the head" : "the final norm";
+    if (!all_finite(rms_norm(x, norm, config.rms_norm_eps).value())) {
+      return "the final norm";
+    }
+    return std::nullopt;
   }
 
   /// Lists every member once, in hub order.

@@ -5,6 +5,7 @@
 #include <string>   // names
 #include <utility>  // std::move
 
+#include "perft/core/vec/bytes.hpp"
 #include "perft/io/hub_folder.hpp"
 #include "perft/models/causal_lm.hpp"
 #include "perft/models/tensor_table.hpp"
@@ -26,7 +27,7 @@ template <class P>
 void copy_vector(const CheckpointTensors& tensors, const std::string& name, Parameter<P>& parameter) {
   const TensorEntry& entry = tensors.at(name);
   Tensor<P> value = Tensor<P>::empty({entry.shape[0]});
-  widen_storage(entry.data, entry.dtype, value.mutable_data(), value.numel());
+  vec::convert_bytes(entry.data, entry.dtype, value.mutable_data(), value.numel());
   parameter.set(name, std::move(value));
 }
 

@@ -11,6 +11,7 @@
 #include "perft/autograd/variable.hpp"
 #include "perft/autograd/weight.hpp"
 #include "perft/core/parallel.hpp"
+#include "perft/core/vec/bytes.hpp"
 #include "perft/ops/rows.hpp"
 
 namespace perft::inline PERFT_ABI {
@@ -32,7 +33,7 @@ Tensor<C> embedding_forward(std::span<const std::int32_t> ids, const Weight<Para
   parallel_for(y.size(0), row_grain(width), [&](std::int64_t begin, std::int64_t end) {
     std::vector<P> row(static_cast<std::size_t>(width));
     for (std::int64_t t = begin; t < end; ++t) {
-      widen_storage(bytes + ids[static_cast<std::size_t>(t)] * row_bytes, w.dtype(), row.data(), width);
+      vec::convert_bytes(bytes + ids[static_cast<std::size_t>(t)] * row_bytes, w.dtype(), row.data(), width);
       store_rounded(row.data(), out + t * width, width);
     }
   });

@@ -39,6 +39,21 @@ struct MoeForward {
 
 namespace detail {
 
+/// Multiplies, as one job, problem(e, begin, rows) of every expert e that has rows; they are sorted positions [begin,
+/// begin + rows).
+template <ComputeType C, class ProblemOf>
+void multiply_experts(const RoutingPlan& plan, ProblemOf&& problem) {
+  std::vector<gemm::Problem<C>> problems;
+  for (std::size_t e = 0; e + 1 < plan.offsets.size(); ++e) {
+    const std::int64_t begin = plan.offsets[e];
+    const std::int64_t rows = plan.offsets[e + 1] - begin;
+    if (rows > 0) {
+      problems.push_back(problem(e, begin, rows));
+    }
+  }
+  gemm::run<C>(problems);
+}
+
 /// hidden (gate | up) and act = silu(gate) ⊙ up, both by sorted position and in C. Either output may be undefined.
 template <ComputeType C>
 void moe_hidden(const Tensor<C>& x, const RoutingPlan& plan, const ExpertTable<Param<C>>& experts,
@@ -57,13 +72,7 @@ void moe_hidden(const Tensor<C>& x, const RoutingPlan& plan, const ExpertTable<P
   };
 
   std::vector<Context> contexts(experts.size());
-  std::vector<gemm::Problem<C>> problems;
-  for (std::size_t e = 0; e < experts.size(); ++e) {
-    const std::int64_t begin = plan.offsets[e];
-    const std::int64_t rows = plan.offsets[e + 1] - begin;
-    if (rows == 0) {
-      continue;
-    }
+  multiply_experts<C>(plan, [&](std::size_t e, std::int64_t begin, std::int64_t rows) {
     contexts[e] = {lora,
                    &state,
                    hidden.defined() ? hidden.mutable_data() : nullptr,
@@ -100,9 +109,8 @@ void moe_hidden(const Tensor<C>& x, const RoutingPlan& plan, const ExpertTable<P
         }
       }
     };
-    problems.push_back(problem);
-  }
-  gemm::run<C>(problems);
+    return problem;
+  });
 }
 
 /// out[t, :] = Σ_s weight(t, s) · slots[position(t, s), :], slots in order; no atomics.
@@ -170,13 +178,7 @@ MoeForward<C> moe_experts_forward(const Tensor<C>& x, const Tensor<Param<C>>& we
   };
 
   std::vector<Context> contexts(experts.size());
-  std::vector<gemm::Problem<C>> problems;
-  for (std::size_t e = 0; e < experts.size(); ++e) {
-    const std::int64_t begin = plan.offsets[e];
-    const std::int64_t rows = plan.offsets[e + 1] - begin;
-    if (rows == 0) {
-      continue;
-    }
+  detail::multiply_experts<C>(plan, [&](std::size_t e, std::int64_t begin, std::int64_t rows) {
     gemm::Problem<C> problem{
         rows, width, inner, {act.data() + begin * inner, dtype_of<C>, inner, 1}, experts[e].down.transposed()};
     if (lora == nullptr) {
@@ -194,9 +196,8 @@ MoeForward<C> moe_experts_forward(const Tensor<C>& x, const Tensor<Param<C>>& we
         }
       };
     }
-    problems.push_back(problem);
-  }
-  gemm::run<C>(problems);
+    return problem;
+  });
   out.y = Tensor<P>::empty({x.size(0), width});
   detail::gather_sum(plan, slots, weights.data(), out.y);
   return out;

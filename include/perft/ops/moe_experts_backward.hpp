@@ -46,13 +46,7 @@ Tensor<C> moe_hidden_gradient(const Tensor<Param<C>>& dy, const Tensor<Param<C>>
   };
 
   std::vector<Context> contexts(experts.size());
-  std::vector<gemm::Problem<C>> problems;
-  for (std::size_t e = 0; e < experts.size(); ++e) {
-    const std::int64_t begin = plan.offsets[e];
-    const std::int64_t rows = plan.offsets[e + 1] - begin;
-    if (rows == 0) {
-      continue;
-    }
+  multiply_experts<C>(plan, [&](std::size_t e, std::int64_t begin, std::int64_t rows) {
     contexts[e] = {lora,
                    &u_down,
                    &plan,
@@ -95,9 +89,8 @@ Tensor<C> moe_hidden_gradient(const Tensor<Param<C>>& dy, const Tensor<Param<C>>
         store_rounded(dup, row + c.inner, count);
       }
     };
-    problems.push_back(problem);
-  }
-  gemm::run<C>(problems);
+    return problem;
+  });
   if (dweights != nullptr) {
     P* out = dweights->mutable_data();
     parallel_for(plan.entries(), row_grain(granules), [&](std::int64_t first, std::int64_t last) {
@@ -123,19 +116,15 @@ Tensor<Param<C>> moe_slot_gradient(const Tensor<C>& dhidden, const RoutingPlan& 
   const std::int64_t width = experts.front().gate.cols();
   Tensor<P> slots = Tensor<P>::empty({plan.entries(), width});
   for (const bool up : {false, true}) {
-    std::vector<gemm::Problem<C>> problems;
-    for (std::size_t e = 0; e < experts.size(); ++e) {
-      const std::int64_t begin = plan.offsets[e];
-      const std::int64_t rows = plan.offsets[e + 1] - begin;
+    multiply_experts<C>(plan, [&](std::size_t e, std::int64_t begin, std::int64_t rows) {
       gemm::Problem<C> problem{rows,
                                width,
                                inner,
                                {dhidden.data() + begin * 2 * inner + (up ? inner : 0), dtype_of<C>, 2 * inner, 1},
                                (up ? experts[e].up : experts[e].gate).operand()};
       problem.c = {slots.mutable_data() + begin * width, dtype_of<P>, width, 1, up};
-      problems.push_back(problem);
-    }
-    gemm::run<C>(problems);
+      return problem;
+    });
   }
   return slots;
 }

@@ -8,6 +8,7 @@
 #include <string>      // names
 #include <vector>      // tensors
 
+#include "perft/core/vec/bytes.hpp"
 #include "perft/io/atomic_file.hpp"
 #include "perft/io/mapped_file.hpp"
 #include "perft/io/safetensors.hpp"
@@ -87,7 +88,7 @@ void load_adapter_weights(Model& model, const std::string& path) {
     Tensor<P> value = Tensor<P>::empty(shape);
     check<IoError>(entry->dtype == DType::f32 || entry->dtype == DType::bf16 || entry->dtype == DType::f16, path,
                    ": tensor '", entry->name, "' is ", dtype_name(entry->dtype), ", expected F32, BF16 or F16");
-    widen_storage(entry->data, entry->dtype, value.mutable_data(), value.numel());
+    vec::convert_bytes(entry->data, entry->dtype, value.mutable_data(), value.numel());
     for (const P x : value.span()) {
       check<IoError>(std::isfinite(x), path, ": tensor '", entry->name,
                      "' holds a number that is not finite; train the adapter again or use another checkpoint of it");

@@ -102,12 +102,10 @@ class Trainer {
         options.collect_aux = false;
         const Losses losses = evaluate_loss<C>(model_, batch, options);
         for (std::size_t i = 0; i < losses.nll.size(); ++i) {
+          const auto row = static_cast<std::size_t>(range.begin + batch.target_row[i]);
           total += losses.nll[i];
-          const std::int32_t row = batch.row[static_cast<std::size_t>(batch.loss_rows[i])];
-          if (row >= 0) {  // a padding token's prediction belongs to no single row
-            sums[static_cast<std::size_t>(range.begin + row)] += losses.nll[i];
-            counts[static_cast<std::size_t>(range.begin + row)] += 1;
-          }
+          sums[row] += losses.nll[i];
+          counts[row] += 1;
         }
         result.targets += static_cast<std::int64_t>(losses.nll.size());
       }

@@ -2,10 +2,11 @@
 // A model with its adapter behind a class that is instantiated once per compute type (engine_impl.hpp), so that files
 // which only use it compile in seconds.
 
-#include <cstdint>  // seeds
-#include <memory>   // the model
-#include <string>   // folders
-#include <vector>   // parameters
+#include <cstdint>   // seeds
+#include <memory>    // the model
+#include <optional>  // no fault found
+#include <string>    // folders
+#include <vector>    // parameters
 
 #include "perft/autograd/parameter.hpp"
 #include "perft/autograd/variable.hpp"
@@ -71,7 +72,7 @@ class Engine {
   /// The tape of a forward pass with all losses, in the order recorded.
   std::vector<RecordedNode> recorded(const perft::Batch& batch, const perft::LossOptions& options);
 
-  std::string first_non_finite(const perft::Batch& batch);
+  std::optional<std::string> first_non_finite(const perft::Batch& batch);
 
  private:
   std::unique_ptr<perft::CausalLm<C>> model_;

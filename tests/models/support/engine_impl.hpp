@@ -92,7 +92,7 @@ std::vector<RecordedNode> Engine<C>::recorded(const perft::Batch& batch, const p
 }
 
 template <perft::ComputeType C>
-std::string Engine<C>::first_non_finite(const perft::Batch& batch) {
+std::optional<std::string> Engine<C>::first_non_finite(const perft::Batch& batch) {
   return model_->first_non_finite(batch);
 }
 

@@ -148,7 +148,7 @@ struct MoeCase {
     for (const auto& expert : experts) {
       for (const auto* w : {&expert.gate, &expert.up, &expert.down}) {
         auto numbers = perft::Tensor<P>::empty({w->rows(), w->cols()});
-        perft::widen_storage(w->data(), w->dtype(), numbers.mutable_data(), numbers.numel());
+        perft::vec::convert_bytes(w->data(), w->dtype(), numbers.mutable_data(), numbers.numel());
         in.push_back(values(numbers));
       }
     }

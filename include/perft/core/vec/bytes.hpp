@@ -42,19 +42,20 @@ void convert_unaligned(const std::byte* src, D* dst, std::int64_t n) {
 /// dst[i] = element i of the n elements of type `dtype` (f64, f32, f16, bf16) at src, which may have any alignment.
 /// `through_bf16` rounds to bf16 on the way. UnsupportedError for other dtypes.
 template <class D>
-void convert_bytes(const std::byte* src, DType dtype, D* dst, std::int64_t n, bool through_bf16 = false) {
+void convert_bytes(const void* src, DType dtype, D* dst, std::int64_t n, bool through_bf16 = false) {
+  const auto* bytes = static_cast<const std::byte*>(src);
   switch (dtype) {
     case DType::f64:
-      detail::convert_unaligned<double>(src, dst, n);
+      detail::convert_unaligned<double>(bytes, dst, n);
       break;
     case DType::f32:
-      detail::convert_unaligned<float>(src, dst, n);
+      detail::convert_unaligned<float>(bytes, dst, n);
       break;
     case DType::f16:
-      detail::convert_unaligned<f16>(src, dst, n);
+      detail::convert_unaligned<f16>(bytes, dst, n);
       break;
     case DType::bf16:
-      detail::convert_unaligned<bf16>(src, dst, n);
+      detail::convert_unaligned<bf16>(bytes, dst, n);
       return;
     default:
       fail<UnsupportedError>("cannot read numbers of type ", dtype_name(dtype), ", expected F64, F32, F16 or BF16");
