@@ -41,7 +41,7 @@ C_AND_POSIX = re.compile(r"(std(def|int|io|lib)|string|errno|fcntl|unistd|signal
 OUTSIDE = [
     (r"nlohmann/.*", r"perft/io/json\.hpp"),
     (r"utf8proc\.h", r"perft/text/.*"),
-    (r"(oneapi/dnnl/)?dnnl.*\.h", r"perft/core/gemm/onednn\.hpp"),
+    (r"(oneapi/dnnl/)?dnnl.*\.h|dlfcn\.h", r"perft/core/gemm/onednn\.hpp"),
     (r"(immintrin|x86intrin|cpuid)\.h", r"perft/core/(gemm|vec)/.*|perft/core/(cpu_features|vec)\.hpp|perft/.*kernel.*"),
     (r"filesystem", r"perft/(io|text|data|models|peft|train|generate|eval)/.*"),
     (r"iostream|regex|random", r"perft/(train|generate|eval)/.*"),

@@ -23,6 +23,7 @@
 #include "perft/core/gemm/finish.hpp"
 #include "perft/core/gemm/kernel.hpp"
 #include "perft/core/gemm/pack.hpp"
+#include "perft/core/gemm/plan.hpp"
 #include "perft/core/gemm/problem.hpp"
 #include "perft/core/gemm/scratch.hpp"
 #include "perft/core/gemm/select.hpp"
@@ -121,4 +122,8 @@
 #include "perft/text/pretokenize.hpp"
 #include "perft/text/scratch_pool.hpp"
 #include "perft/text/tokenizer.hpp"
+#endif
+
+#if defined(PERFT_ONEDNN) && PERFT_ONEDNN
+#include "perft/core/gemm/onednn.hpp"
 #endif

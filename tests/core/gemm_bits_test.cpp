@@ -47,6 +47,7 @@ class Threads {
 }  // namespace
 
 TEMPLATE_TEST_CASE("a row alone has the bits it has in any batch", "[gemm]", bf16, float, double) {
+  const OwnKernels own;
   using A = gemm::Acc<TestType>;
   for (const Isa isa : levels()) {
     const ScopedIsa scope(isa);
@@ -77,6 +78,7 @@ TEMPLATE_TEST_CASE("a row alone has the bits it has in any batch", "[gemm]", bf1
 }
 
 TEMPLATE_TEST_CASE("layout, gather and alignment do not change bits", "[gemm]", bf16, float, double) {
+  const OwnKernels own;
   using A = gemm::Acc<TestType>;
   for (const Isa isa : levels()) {
     const ScopedIsa scope(isa);
@@ -101,6 +103,7 @@ TEMPLATE_TEST_CASE("layout, gather and alignment do not change bits", "[gemm]", 
 }
 
 TEMPLATE_TEST_CASE("threads and other problems do not change bits", "[gemm]", bf16, float, double) {
+  const OwnKernels own;
   using A = gemm::Acc<TestType>;
   for (const Isa isa : levels()) {
     const ScopedIsa scope(isa);
@@ -138,6 +141,7 @@ TEMPLATE_TEST_CASE("threads and other problems do not change bits", "[gemm]", bf
 }
 
 TEST_CASE("float results are the same on AVX2 and AVX-512", "[gemm]") {
+  const OwnKernels own;
   if (available_isa() < Isa::avx512) {
     return;
   }

@@ -2,6 +2,7 @@
 // Shared by the GEMM tests: random operands in any layout, the naive product in double, the levels to run.
 
 #include <algorithm>
+#include <catch2/catch.hpp>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
@@ -23,6 +24,15 @@ inline std::vector<Isa> levels() {
   }
   return all;
 }
+
+/// While it lives, perft's own kernels compute every product: their bits promise more than oneDNN's.
+struct OwnKernels {
+#if defined(PERFT_ONEDNN) && PERFT_ONEDNN
+  gemm::ScopedOneDnn scope{gemm::OneDnnUse::never};
+#else
+  OwnKernels() {}
+#endif
+};
 
 /// What C does to an element before multiplying it.
 template <class C>
@@ -119,17 +129,19 @@ Expected naive(const Matrix& a, const Matrix& b, std::int64_t i, std::int64_t j)
 
 template <class C>
 std::vector<gemm::Acc<C>> multiply(const Matrix& a, const Matrix& b) {
-  std::vector<gemm::Acc<C>> c(static_cast<std::size_t>(a.rows * b.cols) + 1, 7);
+  constexpr gemm::Acc<C> guard = 7;
+  std::vector<gemm::Acc<C>> c(static_cast<std::size_t>(a.rows * b.cols) + 2, guard);
   gemm::Problem<C> p;
   p.m = a.rows;
   p.n = b.cols;
   p.k = a.cols;
   p.a = a.operand;
   p.b = b.operand;
-  p.c = {c.data(), dtype_of<gemm::Acc<C>>, b.cols, 1};
+  p.c = {c.data() + 1, dtype_of<gemm::Acc<C>>, b.cols, 1};
   gemm::run<C>(p);
-  c.pop_back();
-  return c;
+  REQUIRE(c.front() == guard);
+  REQUIRE(c.back() == guard);
+  return {c.begin() + 1, c.end() - 1};
 }
 
 /// The worst |result − naive| / bound; > 1 is a failure, NaN counts as infinite.

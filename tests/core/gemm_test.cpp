@@ -2,6 +2,7 @@
 
 #include "perft/core/gemm.hpp"
 
+#include <array>
 #include <catch2/catch.hpp>
 #include <mutex>
 
@@ -58,6 +59,51 @@ TEMPLATE_TEST_CASE("storage types are converted while packing, at any byte align
         }
         check_product<TestType>(32, 64, 64, 2, a_type, b_type, 1);
         check_product<TestType>(140, 3, 64, 0, a_type, b_type, 1);
+      }
+    }
+  }
+}
+
+TEMPLATE_TEST_CASE("a tail goes on where k ends", "[gemm]", bf16, float, double) {
+  for (const Isa isa : levels()) {
+    const ScopedIsa scope(isa);
+    for (int layout = 0; layout < 16; ++layout) {
+      for (const auto& [m, n, k, tail] :
+           {std::array{33, 47, 40, 24}, std::array{300, 20, 31, 7}, std::array{5, 290, 64, 1}, std::array{1, 3, 0, 5},
+            std::array{9, 4, 6, 0}, std::array{7, 35, 2100, 2050}}) {
+        CAPTURE(layout, m, n, k, tail, isa_name(isa));
+        const auto part = [&](int rows, int cols, int bit, std::uint64_t seed) {
+          return make_matrix(rows, cols, natural<TestType>, (layout & bit) != 0, layout % 3, 0, seed);
+        };
+        const Matrix a = part(m, k, 1, 21);
+        const Matrix b = part(k, n, 2, 22);
+        const Matrix a_tail = part(m, tail, 4, 23);
+        const Matrix b_tail = part(tail, n, 8, 24);
+        Matrix left;
+        Matrix right;
+        left.rows = m;
+        left.cols = k + tail;
+        right.rows = k + tail;
+        right.cols = n;
+        for (int i = 0; i < m; ++i) {
+          left.values.insert(left.values.end(), a.values.begin() + i * k, a.values.begin() + (i + 1) * k);
+          left.values.insert(left.values.end(), a_tail.values.begin() + i * tail,
+                             a_tail.values.begin() + (i + 1) * tail);
+        }
+        right.values = b.values;
+        right.values.insert(right.values.end(), b_tail.values.begin(), b_tail.values.end());
+        using A = gemm::Acc<TestType>;
+        std::vector<A> c(static_cast<std::size_t>(m * n), 7);
+        gemm::Problem<TestType> p;
+        p.m = m;
+        p.n = n;
+        p.k = k;
+        p.a = a.operand;
+        p.b = b.operand;
+        p.tail = gemm::Tail{tail, a_tail.operand, b_tail.operand};
+        p.c = {c.data(), dtype_of<A>, n, 1};
+        gemm::run<TestType>(p);
+        CHECK(worst_error<TestType>(left, right, c) <= 1);
       }
     }
   }
@@ -226,7 +272,15 @@ TEST_CASE("contradictions are refused", "[gemm]") {
   p.a.dtype = DType::f32;
   p.b2 = p.b;
   CHECK_THROWS_AS(gemm::run<float>(p), ValueError);
+  p.tail = gemm::Tail{1, p.b, p.b};
+  CHECK_THROWS_WITH(gemm::run<float>(p), "gemm: b2 and a tail are given, expected at most one of them");
   p.b2.reset();
+  p.tail->k = -1;
+  CHECK_THROWS_AS(gemm::run<float>(p), ShapeError);
+  p.tail->k = 1;
+  p.tail->b.data = nullptr;
+  CHECK_THROWS_WITH(gemm::run<float>(p), "gemm: operand tail b has no data");
+  p.tail.reset();
   p.b.data = nullptr;
   CHECK_THROWS_AS(gemm::run<float>(p), ValueError);
   p.b.data = &x;

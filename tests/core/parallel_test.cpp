@@ -82,6 +82,15 @@ TEST_CASE("many short jobs in a row lose no task") {
   CHECK(sum == 2000 * 10);
 }
 
+TEST_CASE("a job with fewer tasks than threads does not wait for the threads it has no use for") {
+  ThreadPool pool(16);
+  std::atomic<std::int64_t> sum{0};
+  for (int job = 0; job < 3000; ++job) {
+    pool.run(2, [&](std::int64_t i) { sum += i + 1; });
+  }
+  CHECK(sum == 3 * 3000);
+}
+
 TEST_CASE("what tasks wrote is visible when run returns") {
   ThreadPool pool(4);
   for (std::int64_t round = 1; round <= 200; ++round) {

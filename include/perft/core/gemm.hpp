@@ -1,16 +1,19 @@
 #pragma once
 // GEMM: C = A·B for every layout a transformer needs (x·Wᵀ, dy·W, dyᵀ·x, gathered rows, many experts in one job),
 // straight from the operands' own storage format. The result of an element depends on its row of A, its column of B and
-// the machine alone: it is bit-equal alone and in any batch, for any number of threads.
+// the machine alone: it is bit-equal alone and in any batch, for any number of threads. (bf16 products that oneDNN
+// computes keep the latter only: see gemm/onednn.hpp.)
 
 #include <cstdint>  // fixed-width integers
 #include <span>     // the problems of a job
+#include <vector>   // the problems of each backend
 
 #include "perft/core/config.hpp"
 #include "perft/core/cpu_features.hpp"
 #include "perft/core/dtype.hpp"
 #include "perft/core/error.hpp"
 #include "perft/core/gemm/driver.hpp"
+#include "perft/core/gemm/onednn.hpp"
 #include "perft/core/gemm/problem.hpp"
 #include "perft/core/gemm/select.hpp"
 
@@ -30,7 +33,9 @@ inline void check_operand(const Operand& operand, const char* name, std::int64_t
 
 template <class C>
 void check_problem(const Problem<C>& p) {
-  check<ShapeError>(p.m >= 0 && p.n >= 0 && p.k >= 0, "gemm: negative size in m, n, k = ", p.m, ", ", p.n, ", ", p.k);
+  const std::int64_t tail = p.tail ? p.tail->k : 0;
+  check<ShapeError>(p.m >= 0 && p.n >= 0 && p.k >= 0 && tail >= 0, "gemm: negative size in m, n, k, tail k = ", p.m,
+                    ", ", p.n, ", ", p.k, ", ", tail);
   if (p.m == 0 || p.n == 0) {
     return;
   }
@@ -39,12 +44,23 @@ void check_problem(const Problem<C>& p) {
   if (p.b2) {
     check_operand(*p.b2, "b2", p.k);
   }
+  if (p.tail) {
+    check_operand(p.tail->a, "tail a", tail);
+    check_operand(p.tail->b, "tail b", tail);
+  }
+  check<ValueError>(!p.tail || !p.b2, "gemm: b2 and a tail are given, expected at most one of them");
   check<ValueError>(p.epilogue != nullptr || !p.b2, "gemm: b2 is given without an epilogue to receive its product");
   if (p.epilogue == nullptr) {
     check<ValueError>(p.c.data != nullptr, "gemm: neither an epilogue nor output data is given");
     check<UnsupportedError>(p.c.dtype == DType::f64 || p.c.dtype == DType::f32 || p.c.dtype == DType::bf16,
                             "gemm: output is ", dtype_name(p.c.dtype), ", expected F64, F32 or BF16");
   }
+}
+
+/// On perft's own kernels.
+template <class C>
+void run_own(std::span<const Problem<C>> problems) {
+  with_kernel<C>([&](const auto& kernel) { Job(kernel, problems).run(); });
 }
 
 }  // namespace detail
@@ -59,7 +75,25 @@ void run(std::span<const Problem<C>> problems) {
   for (const Problem<C>& problem : problems) {
     detail::check_problem(problem);
   }
-  detail::with_kernel<C>([&](const auto& kernel) { detail::Job(kernel, problems).run(); });
+#if defined(PERFT_ONEDNN) && PERFT_ONEDNN
+  if constexpr (std::same_as<C, bf16>) {
+    std::vector<const Problem<C>*> theirs;
+    std::vector<Problem<C>> ours;
+    for (const Problem<C>& problem : problems) {
+      if (detail::onednn_takes(problem)) {
+        theirs.push_back(&problem);
+      } else {
+        ours.push_back(problem);
+      }
+    }
+    if (!theirs.empty()) {
+      detail::run_onednn(theirs);
+      detail::run_own<C>(ours);
+      return;
+    }
+  }
+#endif
+  detail::run_own(problems);
 }
 
 template <ComputeType C>

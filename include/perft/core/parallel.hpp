@@ -68,17 +68,22 @@ class ThreadPool {
     job.tasks = tasks;
     job.context = const_cast<void*>(static_cast<const void*>(&body));
     job.call = [](void* context, std::int64_t i) { (*static_cast<Fn*>(context))(i); };
+    // No more workers are woken than there are tasks for, and only those that came in time are waited for: on a machine
+    // of many cores most jobs are over before the last thread has woken.
+    const std::int64_t helpers = std::min(tasks - 1, static_cast<std::int64_t>(workers_.size()));
     {
       std::lock_guard lock(mutex_);
       job_ = &job;
       ++generation_;
-      running_ = static_cast<int>(workers_.size());
+      vacancies_ = helpers;
     }
-    wake_.notify_all();
+    for (std::int64_t i = 0; i < helpers; ++i) {
+      wake_.notify_one();
+    }
     work(job);
     std::unique_lock lock(mutex_);
-    done_.wait(lock, [&] { return running_ == 0; });
     job_ = nullptr;
+    done_.wait(lock, [&] { return running_ == 0; });
     lock.unlock();
     if (job.error) {
       std::rethrow_exception(job.error);
@@ -128,12 +133,14 @@ class ThreadPool {
           Job* job = nullptr;
           {
             std::unique_lock lock(mutex_);
-            wake_.wait(lock, [&] { return stopping_ || generation_ != seen; });
+            wake_.wait(lock, [&] { return stopping_ || (job_ != nullptr && generation_ != seen && vacancies_ > 0); });
             if (stopping_) {
               return;
             }
             seen = generation_;
             job = job_;
+            --vacancies_;
+            ++running_;
           }
           work(*job);
           std::lock_guard lock(mutex_);
@@ -164,7 +171,8 @@ class ThreadPool {
   std::condition_variable done_;
   Job* job_ = nullptr;
   std::uint64_t generation_ = 0;
-  int running_ = 0;
+  std::int64_t vacancies_ = 0;  // workers that may still join the job
+  int running_ = 0;             // workers inside it
   bool stopping_ = false;
 };
 

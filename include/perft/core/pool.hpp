@@ -1,8 +1,6 @@
 #pragma once
 // The caching pool behind every owned CPU tensor: blocks come back warm (already faulted in), and bytes are counted.
 
-#include <sys/mman.h>  // madvise(MADV_HUGEPAGE)
-
 #include <algorithm>  // std::max
 #include <bit>        // std::bit_width
 #include <cstddef>    // std::size_t
@@ -12,6 +10,10 @@
 #include <mutex>      // shared by threads
 #include <new>        // std::bad_alloc
 #include <vector>     // free lists
+
+#if defined(__linux__)
+#include <sys/mman.h>  // madvise
+#endif
 
 #include "perft/core/config.hpp"
 #include "perft/core/device.hpp"
@@ -98,9 +100,12 @@ class MemoryPool {
       stats_.live -= size;
       throw std::bad_alloc();
     }
+#if defined(__linux__)
     if (large) {
-      (void)madvise(block, rounded, MADV_HUGEPAGE);  // best effort: fewer page faults and TLB misses
+      // Best effort: fewer page faults and TLB misses. The last, partial huge page would hold more than `size` counts.
+      (void)madvise(block, size / kHugePage * kHugePage, MADV_HUGEPAGE);
     }
+#endif
     return block;
   }
 

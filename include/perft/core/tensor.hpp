@@ -3,7 +3,6 @@
 
 #include <algorithm>    // std::copy_n, std::fill_n
 #include <cstdint>      // std::int64_t
-#include <cstring>      // std::memset
 #include <memory>       // shared storage
 #include <span>         // contents
 #include <string>       // names of mapped storage
@@ -13,6 +12,7 @@
 #include "perft/core/device.hpp"
 #include "perft/core/dtype.hpp"
 #include "perft/core/error.hpp"
+#include "perft/core/parallel.hpp"
 #include "perft/core/pool.hpp"
 #include "perft/core/shape.hpp"
 #include "perft/core/view.hpp"
@@ -42,15 +42,13 @@ class Tensor {
     return t;
   }
 
-  static Tensor zeros(const Shape& shape) requires std::is_same_v<Device, Cpu> {
-    Tensor t = empty(shape);
-    std::memset(static_cast<void*>(t.data_), 0, static_cast<std::size_t>(shape.numel()) * sizeof(T));
-    return t;
-  }
+  static Tensor zeros(const Shape& shape) requires std::is_same_v<Device, Cpu> { return full(shape, T{}); }
 
   static Tensor full(const Shape& shape, T value) requires std::is_same_v<Device, Cpu> {
     Tensor t = empty(shape);
-    std::fill_n(t.data_, shape.numel(), value);
+    constexpr std::int64_t grain = (std::int64_t{1} << 20) / static_cast<std::int64_t>(sizeof(T));
+    parallel_for(shape.numel(), grain,
+                 [&](std::int64_t begin, std::int64_t end) { std::fill_n(t.data_ + begin, end - begin, value); });
     return t;
   }
 
@@ -188,6 +186,9 @@ class Tensor {
     if (dim == rank()) {
       *to = *from;
       return to + 1;
+    }
+    if (dim + 1 == rank() && strides_[dim] == 1) {
+      return std::copy_n(from, shape_[dim], to);
     }
     for (std::int64_t i = 0; i < shape_[dim]; ++i) {
       to = copy_strided(from + i * strides_[dim], to, dim + 1);

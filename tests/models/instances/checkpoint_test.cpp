@@ -36,7 +36,7 @@ TEST_CASE("a random checkpoint opens, and its layouts hold the same numbers") {
     const Checkpoint checkpoint = open_checkpoint(folder.path());
     const perft::TensorEntry& entry = checkpoint.tensors->at(name);
     float value = 0;
-    perft::widen_storage(entry.data, entry.dtype, &value, 1);
+    perft::vec::convert_bytes(entry.data, entry.dtype, &value, 1);
     return static_cast<double>(value);
   };
   CHECK(first(plain) == a.weights.at(name)[0]);

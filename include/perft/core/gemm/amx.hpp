@@ -8,7 +8,6 @@
 #include <immintrin.h>  // tile intrinsics
 
 #include <cstdint>  // fixed-width integers
-#include <limits>   // no limit
 
 #include "perft/core/dtype.hpp"
 #include "perft/core/gemm/avx512.hpp"
@@ -145,7 +144,6 @@ inline Kernel<bf16, float> make_kernel() {
   kernel.rows = 32;
   kernel.panels = 2;
   kernel.k_block = 2048;
-  kernel.in_place_limit = std::numeric_limits<std::int64_t>::max();
   kernel.k_block_in_place = 2048;
   kernel.multiply = multiply;
   kernel.transpose = avx512::transpose_f32;

@@ -13,73 +13,14 @@
 #include "perft/core/gemm/finish.hpp"
 #include "perft/core/gemm/kernel.hpp"
 #include "perft/core/gemm/pack.hpp"
+#include "perft/core/gemm/plan.hpp"
 #include "perft/core/gemm/problem.hpp"
 #include "perft/core/gemm/scratch.hpp"
-#include "perft/core/gemm/view.hpp"
 #include "perft/core/parallel.hpp"
 
 namespace perft::inline PERFT_ABI {
 
 namespace gemm::detail {
-
-/// How one problem is mapped onto the kernel.
-template <class C>
-struct Plan {
-  const Problem<C>* problem = nullptr;
-  int products = 1;
-  bool packed_is_a = true;       ///< a is packed and b streamed, or the other way round
-  bool streamed_is_rows = true;  ///< the streamed operand is the kernel's A side
-  View packed;
-  View streamed[2];
-  std::int64_t packed_outer = 0, streamed_outer = 0;
-  std::int64_t depth = 0;          ///< k padded
-  bool streamed_in_place = false;  ///< the streamed operand may be read where it is
-};
-
-/// Rows (or columns) of the packed operand that share a place in memory: small enough to stay in the second-level cache
-/// while the streamed operand passes by.
-inline constexpr std::int64_t packed_chunk = 256;
-/// Rows of the packed operand one packing task handles, multiples of every kernel's columns and row_multiple: fewer
-/// where each is a run of memory, more where a run is as long as the number of them.
-inline constexpr std::int64_t packing_grain_inner = 32;
-inline constexpr std::int64_t packing_grain_outer = 128;
-/// A job is cut into waves whose packed operands fit in this many bytes.
-inline constexpr std::int64_t wave_bytes = std::int64_t{32} << 20;
-
-/// Whether the operand can be the kernel's A side as it is, opposite a packed one of `packed` rows.
-template <class E, class A>
-bool readable_in_place(const Kernel<E, A>& kernel, const View& view, std::int64_t packed) {
-  return packed <= kernel.in_place_limit && same_elements(kernel, view) && view.inner_contiguous() &&
-         view.outer_index == nullptr;
-}
-
-template <class C, class E, class A>
-Plan<C> plan_problem(const Kernel<E, A>& kernel, const Problem<C>& problem) {
-  Plan<C> plan;
-  plan.problem = &problem;
-  plan.products = problem.b2 ? 2 : 1;
-  const View a = View::of_a(problem.a);
-  const View b = View::of_b(problem.b);
-  // Elements moved per k: packed ones are written to memory and read back; a streamed operand that cannot stay in place
-  // is packed again for every chunk it meets.
-  const auto cost = [&](std::int64_t packed, std::int64_t streamed, const View& view) {
-    return 4 * packed + (readable_in_place(kernel, view, packed) ? 0 : ceil_div(packed, packed_chunk) * streamed);
-  };
-  plan.packed_is_a = problem.b2 || cost(problem.m, problem.n, b) <= cost(problem.n, problem.m, a);
-  plan.packed = plan.packed_is_a ? a : b;
-  plan.streamed[0] = plan.packed_is_a ? b : a;
-  if (problem.b2) {
-    plan.streamed[1] = View::of_b(*problem.b2);
-  }
-  plan.packed_outer = plan.packed_is_a ? problem.m : problem.n;
-  plan.streamed_outer = plan.packed_is_a ? problem.n : problem.m;
-  plan.streamed_is_rows = plan.streamed[0].inner_contiguous() || !plan.streamed[0].outer_contiguous();
-  plan.depth = round_up(problem.k, kernel.k_multiple);
-  plan.streamed_in_place = readable_in_place(kernel, plan.streamed[0], plan.packed_outer) &&
-                           (!problem.b2 || readable_in_place(kernel, plan.streamed[1], plan.packed_outer)) &&
-                           problem.k == plan.depth;
-  return plan;
-}
 
 /// One chunk of a packed operand and where it lies.
 struct Chunk {
@@ -163,7 +104,7 @@ class Job {
     for (std::size_t c = 0; c < chunks_.size(); ++c) {
       const Chunk& chunk = chunks_[c];
       const Plan<C>& plan = plans_[chunk.plan];
-      const std::int64_t grain = plan.packed.inner_contiguous() ? packing_grain_inner : packing_grain_outer;
+      const std::int64_t grain = plan.runs[0].packed.inner_contiguous() ? packing_grain_inner : packing_grain_outer;
       for (std::int64_t begin = chunk.begin; begin < chunk.end; begin += grain) {
         pieces.push_back({c, begin, std::min(chunk.end, begin + grain)});
       }
@@ -193,12 +134,16 @@ class Job {
   void pack_piece(const Chunk& chunk, std::int64_t begin, std::int64_t end) const {
     const Plan<C>& plan = plans_[chunk.plan];
     E* dst = shared_ + chunk.offset;
-    if (plan.streamed_is_rows) {
-      pack_panels(kernel_, plan.packed, begin, end, 0, plan.problem->k, dst + (begin - chunk.begin) * plan.depth,
-                  plan.depth * kernel_.columns);
-    } else {
-      const std::int64_t stride = row_stride(plan.depth);
-      pack_rows(kernel_, plan.packed, begin, end, 0, plan.problem->k, dst + (begin - chunk.begin) * stride, stride);
+    for (int i = 0; i < plan.run_count; ++i) {
+      const InnerRun& run = plan.runs[i];
+      if (plan.streamed_is_rows) {
+        pack_panels(kernel_, run.packed, begin, end, 0, run.k,
+                    dst + (begin - chunk.begin) * plan.depth + run.offset * kernel_.columns,
+                    plan.depth * kernel_.columns);
+      } else {
+        const std::int64_t stride = row_stride(plan.depth);
+        pack_rows(kernel_, run.packed, begin, end, 0, run.k, dst + (begin - chunk.begin) * stride + run.offset, stride);
+      }
     }
   }
 
@@ -217,12 +162,15 @@ class Job {
     }
     for (int product = 0; product < plan.products; ++product) {
       A* c = acc + product * size;
-      if (plan.problem->k == 0) {
+      if (plan.depth == 0) {
         std::fill(c, c + size, A{});
       }
-      const std::int64_t step = streamed_in_place(plan, streamed_count) ? kernel_.k_block_in_place : kernel_.k_block;
-      for (std::int64_t k0 = 0; k0 < plan.problem->k; k0 += step) {
-        multiply_k_block(plan, chunk, unit, product, k0, std::min(plan.problem->k, k0 + step), c, ld);
+      for (int i = 0; i < plan.run_count; ++i) {
+        const InnerRun& run = plan.runs[i];
+        const std::int64_t step = in_place(plan, run, streamed_count) ? kernel_.k_block_in_place : kernel_.k_block;
+        for (std::int64_t k0 = 0; k0 < run.k; k0 += step) {
+          multiply_k_block(plan, run, chunk, unit, product, k0, std::min(run.k, k0 + step), c, ld);
+        }
       }
     }
     if (kernel_.end != nullptr) {
@@ -247,14 +195,14 @@ class Job {
     finish(*plan.problem, block);
   }
 
-  bool streamed_in_place(const Plan<C>& plan, std::int64_t count) const {
-    return plan.streamed_is_rows && plan.streamed_in_place && count % kernel_.row_multiple == 0;
+  bool in_place(const Plan<C>& plan, const InnerRun& run, std::int64_t count) const {
+    return plan.streamed_is_rows && run.in_place && count % kernel_.row_multiple == 0;
   }
 
-  /// One k block of one product of a unit.
-  void multiply_k_block(const Plan<C>& plan, const Chunk& chunk, const Unit& unit, int product, std::int64_t k0,
-                        std::int64_t k1, A* c, std::int64_t ld) const {
-    const View& view = plan.streamed[product];
+  /// Rows [k0, k1) of a run for one product of a unit.
+  void multiply_k_block(const Plan<C>& plan, const InnerRun& run, const Chunk& chunk, const Unit& unit, int product,
+                        std::int64_t k0, std::int64_t k1, A* c, std::int64_t ld) const {
+    const View& view = run.streamed[product];
     const std::int64_t depth = round_up(k1 - k0, kernel_.k_multiple);
     const std::int64_t streamed_count = unit.end - unit.begin;
     const std::int64_t packed_count = chunk.end - chunk.begin;
@@ -262,11 +210,12 @@ class Job {
     const E* b = nullptr;
     std::int64_t lda = 0;
     std::int64_t panel_stride = 0;
-    const bool in_place = streamed_in_place(plan, streamed_count);
+    const bool where_it_is = in_place(plan, run, streamed_count);
+    const std::int64_t begin = run.offset + k0;
     if (plan.streamed_is_rows) {
-      b = shared_ + chunk.offset + k0 * kernel_.columns;
+      b = shared_ + chunk.offset + begin * kernel_.columns;
       panel_stride = plan.depth * kernel_.columns;
-      if (in_place) {
+      if (where_it_is) {
         a = reinterpret_cast<const E*>(view.at(unit.begin, k0));
         lda = view.outer_stride;
       } else {
@@ -277,7 +226,7 @@ class Job {
         a = buffer;
       }
     } else {
-      a = shared_ + chunk.offset + k0;
+      a = shared_ + chunk.offset + begin;
       lda = row_stride(plan.depth);
       panel_stride = depth * kernel_.columns;
       E* buffer = thread_scratch().streamed.template get<E>(
@@ -291,9 +240,9 @@ class Job {
       const auto row_count = static_cast<int>(std::min<std::int64_t>(kernel_.rows, rows - i));
       const auto panel_count = static_cast<int>(std::min<std::int64_t>(kernel_.panels, panels - p));
       kernel_.multiply(a + i * lda, lda, b + p * panel_stride, panel_stride, depth, c + i * ld + p * kernel_.columns,
-                       ld, row_count, panel_count, k0 != 0, ahead);
+                       ld, row_count, panel_count, begin != 0, ahead);
     };
-    if (in_place) {
+    if (where_it_is) {
       // Rows outside, so that while one group of rows meets all panels the next group is fetched, a few rows per call.
       const std::int64_t calls = ceil_div(panels, kernel_.panels);
       const std::int64_t share = ceil_div(kernel_.rows, calls);

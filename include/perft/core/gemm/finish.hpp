@@ -40,7 +40,7 @@ void finish(const Problem<C>& problem, const Block<Acc<C>>& block) {
     problem.epilogue(problem.context, problem, block);
     return;
   }
-  if (problem.k == 0 && problem.c.accumulate) {
+  if (problem.k == 0 && !problem.tail && problem.c.accumulate) {
     return;
   }
   const std::int64_t n = block.j1 - block.j0;

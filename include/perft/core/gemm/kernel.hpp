@@ -24,17 +24,14 @@ struct RowsAhead {
 /// k in increasing order. E is the type the packed elements have, A the accumulator's.
 template <class E, class A>
 struct Kernel {
-  int columns = 0;       ///< columns in a B panel
-  int depth = 1;         ///< consecutive k stored together in a B panel
-  int k_multiple = 1;    ///< k is padded with zeros to a multiple of this (itself a multiple of depth)
-  int row_multiple = 1;  ///< the A side is padded with zero rows to a multiple of this
-  int rows = 0;          ///< rows of one call, a multiple of row_multiple
-  int panels = 0;        ///< B panels of one call
-  int k_block = 0;       ///< k per pass, so that the B panels of one call stay in the first-level cache
-  /// A rows may be read where they are if the packed operand has at most this many rows: with more, it pays to have
-  /// copied them into the cache.
-  std::int64_t in_place_limit = 0;
-  int k_block_in_place = 0;   ///< k per pass over rows in place
+  int columns = 0;            ///< columns in a B panel
+  int depth = 1;              ///< consecutive k stored together in a B panel
+  int k_multiple = 1;         ///< k is padded with zeros to a multiple of this (itself a multiple of depth)
+  int row_multiple = 1;       ///< the A side is padded with zero rows to a multiple of this
+  int rows = 0;               ///< rows of one call, a multiple of row_multiple
+  int panels = 0;             ///< B panels of one call
+  int k_block = 0;            ///< k per pass, so that the B panels of one call stay in the first-level cache
+  int k_block_in_place = 0;   ///< k per pass over rows read where they are, at any address; 0: they are copied first
   bool through_bf16 = false;  ///< elements are rounded to bf16 although E is wider
 
   /// c[i·ldc + j] (+)= Σ_k a[i·lda + k]·b(j, k); rows ≤ this->rows, panels ≤ this->panels; `load` false starts from 0.

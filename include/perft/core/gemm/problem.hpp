@@ -49,14 +49,24 @@ struct Block {
   std::int64_t i0, i1, j0, j1;
 };
 
-/// One product C[m, n] (+)= A[m, k]·B[k, n]. With b2 (same shape as b) A·B2 is computed in the same pass over A (gate
+/// A second pair of operands, a [m, k] and b [k, n], whose products continue the sums of the first.
+struct Tail {
+  std::int64_t k = 0;
+  Operand a, b;
+};
+
+/// One product C[m, n] (+)= A[m, k]·B[k, n] (+ the tail's, in the same chain of additions: two matrices side by side as
+/// one, without copying them together). With b2 (same shape as b) A·B2 is computed in the same pass over A (gate
 /// and up projections) and handed to the epilogue as acc[1]. If `epilogue` is set it is called once per finished block,
-/// from whichever thread computed it, instead of the store to c; it must not start another GEMM.
+/// from whichever thread computed it, instead of the store to c; it must not start another GEMM. b2 and tail
+/// exclude each other. Operands are gathered and converted on load; whatever else should happen to them must have
+/// happened before.
 template <class C>
 struct Problem {
   std::int64_t m = 0, n = 0, k = 0;
   Operand a, b;
   std::optional<Operand> b2 = std::nullopt;
+  std::optional<Tail> tail = std::nullopt;
   Output c = {};
   void (*epilogue)(void* context, const Problem&, const Block<Acc<C>>&) = nullptr;
   void* context = nullptr;
