@@ -1,6 +1,7 @@
 #include "perft/autograd/variable.hpp"
 
 #include <catch2/catch.hpp>  // test cases
+#include <thread>            // a tape of another thread
 
 #include "ops/support/harness.hpp"
 #include "perft/ops/add.hpp"
@@ -105,4 +106,24 @@ TEST_CASE("variable: differentiable() builds a node only if one is wanted and so
   CHECK(perft::differentiable(value, true, make).needs_gradient());
   CHECK(built == 1);
   CHECK(tape.size() == 1);
+}
+
+TEST_CASE("variable: a variable of another thread's tape is refused") {
+  Variable<float> theirs;
+  std::thread([&] {
+    Tape tape;
+    theirs = perft::leaf(tape, tensor<float>({1, 2}, {2}));
+  }).join();
+  // Tapes made in the same order on two threads: a count per thread would give both the same epoch.
+  std::string message;
+  std::thread([&] {
+    Tape tape;
+    Recording recording(tape);
+    try {
+      (void)theirs.edge();
+    } catch (const ValueError& error) {
+      message = error.what();
+    }
+  }).join();
+  CHECK(message == kStale);
 }

@@ -2,6 +2,7 @@
 // The tape: an append-only list of typed nodes. Creation order is topological order, so backward is a loop from the
 // end, and each node is destroyed as soon as it has run: saved activations are freed last-in-first-out.
 
+#include <atomic>       // epochs
 #include <cstddef>      // std::size_t
 #include <cstdint>      // slots
 #include <memory>       // node ownership
@@ -151,8 +152,9 @@ class Tape {
     return typed_slot->gradient;
   }
 
+  /// One counter for all threads: two tapes never share an epoch, whoever made them.
   static std::uint64_t next_epoch() {
-    thread_local std::uint64_t counter = 0;
+    static std::atomic<std::uint64_t> counter{0};
     return ++counter;
   }
 
