@@ -140,4 +140,13 @@ TEST_CASE("dropout: error texts") {
   CHECK(error_text<ShapeError>([&] {
           perft::dropout_forward(Tensor<float>::zeros({3, 2}).transpose(0, 1), site);
         }) == "dropout: x is [2, 3], expected a contiguous [T, D]");
+  CHECK(error_text<ShapeError>([&] {
+          perft::dropout_forward(Tensor<float>::zeros({3, 2}), site);
+        }) == "dropout: keys of 2 tokens, expected 3");
+  CHECK(error_text<ShapeError>([] {
+          perft::dropout_forward(Tensor<float>::zeros({3, 2}), Dropout(0.5, {}, nullptr));
+        }) == "dropout: keys of 0 tokens, expected 3");
+  CHECK(error_text<ShapeError>([] {
+          Dropout(0.5, {}, keys({0, 0}, {0}));
+        }) == "dropout: keys of 2 rows and 1 columns, expected one of each per token");
 }

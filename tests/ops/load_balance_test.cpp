@@ -62,4 +62,8 @@ TEST_CASE("load_balance: error texts") {
   CHECK(error_text<ShapeError>([&] {
           balance.add(Tensor<float>::zeros({1, 3}), int_tensor({0}, {1, 1}), std::vector<std::uint8_t>{1});
         }) == "load_balance: 3 experts, expected 4");
+  CHECK(error_text<ShapeError>([&] {
+          balance.add(Tensor<float>::zeros({3, 4}), int_tensor({0, 1, 2}, {3, 1}), std::vector<std::uint8_t>{1, 1});
+        }) == "load_balance: the mask of real tokens has 2 entries, expected 3");
+  CHECK(balance.rows() == 0);
 }

@@ -228,4 +228,8 @@ TEST_CASE("router_topk: error texts") {
   CHECK(error_text<ShapeError>([&] {
           perft::router_topk_forward(logits, 2, false, int_tensor({0, 1}, {2, 1}));
         }) == "router_topk: replayed ids are [2, 1], expected [2, 2]");
+  const auto out = perft::router_topk_forward(logits, 2, false);
+  CHECK(error_text<ShapeError>([&] {
+          perft::router_topk_backward(Tensor<float>::zeros({2, 2}), out, false, nullptr, std::vector<std::uint8_t>{1});
+        }) == "router_topk: the mask of real tokens has 1 entries, expected 2");
 }

@@ -31,9 +31,20 @@ class Dropout {
   Dropout(double probability, PhiloxKey key, std::shared_ptr<const TokenKeys> tokens)
       : probability_(probability), key_(key), tokens_(std::move(tokens)) {
     check<ValueError>(probability >= 0 && probability < 1, "dropout: probability ", probability, ", expected [0, 1)");
+    check<ShapeError>(!tokens_ || tokens_->row.size() == tokens_->column.size(), "dropout: keys of ",
+                      tokens_ ? tokens_->row.size() : 0, " rows and ", tokens_ ? tokens_->column.size() : 0,
+                      " columns, expected one of each per token");
   }
 
   bool active() const { return probability_ > 0; }
+
+  /// Called once by ops before they ask for the masks of `tokens` tokens: mask_row does not look. Throws ShapeError if
+  /// the site is active and its keys are those of another number of tokens.
+  void check_tokens(std::int64_t tokens) const {
+    const std::size_t keys = tokens_ ? tokens_->row.size() : 0;
+    check<ShapeError>(!active() || static_cast<std::int64_t>(keys) == tokens, "dropout: keys of ", keys,
+                      " tokens, expected ", tokens);
+  }
 
   /// mask[i] = 0 or 1/(1 − p) for channel first + i, i in [0, n). `expert` separates adapters that read the same token.
   template <class P>
@@ -73,11 +84,13 @@ class Dropout {
   std::shared_ptr<const TokenKeys> tokens_;
 };
 
-/// y = x ⊙ mask. x [T, D] C -> y [T, D] C. Its own backward: dx = dropout_forward(dy), the same mask.
+/// y = x ⊙ mask. x [T, D] C -> y [T, D] C. Its own backward: dx = dropout_forward(dy), the same mask. Throws ShapeError
+/// if x is no contiguous matrix or the site's keys are of another number of tokens.
 template <ComputeType C>
 Tensor<C> dropout_forward(const Tensor<C>& x, const Dropout& dropout, std::int64_t expert = 0) {
   using P = Param<C>;
   check<ShapeError>(x.rank() == 2 && x.contiguous(), "dropout: x is ", x.shape(), ", expected a contiguous [T, D]");
+  dropout.check_tokens(x.size(0));
   const std::int64_t width = x.size(1);
   Tensor<C> y = Tensor<C>::empty(x.shape());
   C* out = y.mutable_data();

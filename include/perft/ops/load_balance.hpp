@@ -19,12 +19,15 @@ class LoadBalance {
       : counts_(static_cast<std::size_t>(experts)), sums_(static_cast<std::size_t>(experts)) {}
 
   /// Adds one layer: probabilities [T, N], ids [T, K], real [T] (1 = counts). Tokens in order, in double: no dependence
-  /// on threads.
+  /// on threads. Throws ShapeError if N is another number of experts than before or `real` is not of T tokens.
   template <class P>
   void add(const Tensor<P>& probabilities, const Tensor<std::int32_t>& ids, std::span<const std::uint8_t> real) {
     const std::int64_t experts = probabilities.size(1);
     check<ShapeError>(experts == static_cast<std::int64_t>(sums_.size()), "load_balance: ", experts,
                       " experts, expected ", sums_.size());
+    check<ShapeError>(static_cast<std::int64_t>(real.size()) == probabilities.size(0),
+                      "load_balance: the mask of real tokens has ", real.size(), " entries, expected ",
+                      probabilities.size(0));
     for (std::int64_t t = 0; t < probabilities.size(0); ++t) {
       if (real[static_cast<std::size_t>(t)] == 0) {
         continue;

@@ -56,6 +56,7 @@ LowRankOutput<Param<C>> low_rank_forward(const Tensor<C>& x, const LowRankPlan<P
                     ", expected [", tokens, ", K]");
   check<ShapeError>(!plan.weights.defined() || plan.weights.shape() == Shape{tokens, slots}, "low_rank: weights are ",
                     plan.weights.shape(), ", expected [", tokens, ", ", slots, "]");
+  dropout.check_tokens(tokens);
   for (std::int64_t i = 0; plan.ids.defined() && i < plan.ids.numel(); ++i) {
     const std::int32_t id = plan.ids.data()[i];
     check<ValueError>(id >= 0 && id < bank.size(), "low_rank: token ", i / slots, " chose expert ", id,

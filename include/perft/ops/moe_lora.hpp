@@ -61,6 +61,7 @@ struct ExpertLoraBranch {
     if (bank == nullptr) {
       return {};
     }
+    dropout.check_tokens(plan.tokens_count);
     const std::int64_t rank = bank->max_rank();
     Tensor<P> z = Tensor<P>::zeros({plan.entries(), rank});
     P* out = z.mutable_data();

@@ -28,6 +28,8 @@ struct RouterTopk {
 /// `replay`, if given, is the ids of an earlier pass over the same tokens: they are taken as they are, so a recomputed
 /// router can never choose otherwise. Throws ValueError if K > N or K < 1.
 /// Source: transformers OlmoeTopKRouter, MixtralTopKRouter (softmax in fp32 over all N, then top-k, then renormalise).
+/// In bf16 transformers then casts OLMoE's weights to the activation type; here they stay Param in both families: they
+/// multiply expert outputs in Param<C>, and their gradient goes back through the softmax unrounded.
 template <class P>
 RouterTopk<P> router_topk_forward(const Tensor<P>& logits, std::int64_t top_k, bool renormalise,
                                   const Tensor<std::int32_t>& replay = {}) {
@@ -84,6 +86,7 @@ RouterTopk<P> router_topk_forward(const Tensor<P>& logits, std::int64_t top_k, b
 
 /// dlogits [T, N] from dweights [T, K] (may be undefined: only the auxiliary loss) and the auxiliary loss's per-expert
 /// gradient on real tokens. `sums` of chosen probabilities are recomputed.
+/// Throws ShapeError if `real` is not of T tokens.
 /// w_s = p_s / Σp  (renormalise)  =>  dp_s = (dw_s − Σ_j dw_j w_j) / Σp;   p = softmax(l)  =>  dl = p ⊙ (dp − <p, dp>).
 template <class P>
 Tensor<P> router_topk_backward(const Tensor<P>& dweights, const RouterTopk<P>& forward, bool renormalise,
@@ -91,6 +94,8 @@ Tensor<P> router_topk_backward(const Tensor<P>& dweights, const RouterTopk<P>& f
   const std::int64_t tokens = forward.probabilities.size(0);
   const std::int64_t experts = forward.probabilities.size(1);
   const std::int64_t top_k = forward.ids.size(1);
+  check<ShapeError>(static_cast<std::int64_t>(real.size()) == tokens, "router_topk: the mask of real tokens has ",
+                    real.size(), " entries, expected ", tokens);
   std::vector<P> aux(static_cast<std::size_t>(experts));
   if (balance != nullptr && balance->has_gradient()) {
     for (std::int64_t e = 0; e < experts; ++e) {
