@@ -251,3 +251,24 @@ TEST_CASE("attention: error texts") {
   CHECK(text(zeros({2, 9}), zeros({2, 0}), zeros({2, 0}), {3, 0, 3, 0}) ==
         "attention: 3 heads, expected a multiple of 0 kv heads");
 }
+
+TEST_CASE("attention: segments that do not ascend, leave a token out or have too many keys are refused") {
+  const auto q = Tensor<float>::zeros({5, 4});
+  const auto text = [&](const Segments& segments) {
+    return error_text<ShapeError>([&] { perft::attention_forward(q, q, q, segments, {2, 2, 2, 0}); });
+  };
+  CHECK(text({{0, 5, 9}}) ==
+        "attention: segment 0 is {begin 0, queries 5, keys 9}, expected begin 0, keys <= queries <= 5");
+  CHECK(text({{0, 2, 2}, {3, 2, 2}}) ==
+        "attention: segment 1 is {begin 3, queries 2, keys 2}, expected begin 2, keys <= queries <= 3");
+  CHECK(text({{0, 3, 3}, {2, 3, 3}}) ==
+        "attention: segment 1 is {begin 2, queries 3, keys 3}, expected begin 3, keys <= queries <= 2");
+  CHECK(text({{0, 3, 3}, {3, 3, 3}}) ==
+        "attention: segment 1 is {begin 3, queries 3, keys 3}, expected begin 3, keys <= queries <= 2");
+  CHECK(text({{0, 5, -1}}) ==
+        "attention: segment 0 is {begin 0, queries 5, keys -1}, expected begin 0, keys <= queries <= 5");
+  CHECK(text({{0, -1, -1}}) ==
+        "attention: segment 0 is {begin 0, queries -1, keys -1}, expected begin 0, keys <= queries <= 5");
+  CHECK(text({{0, 4, 4}}) == "attention: 1 segments cover [0, 4), expected [0, 5)");
+  CHECK(text({}) == "attention: 0 segments cover [0, 0), expected [0, 5)");
+}

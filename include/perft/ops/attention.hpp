@@ -59,12 +59,28 @@ void gather_head(const Tensor<C>& x, const Segment& segment, std::int64_t head, 
   }
 }
 
+/// Segments must ascend, cover [0, T) without gaps and have no more keys than queries: what they say is an index into
+/// q, k, v, and a token outside all of them would keep whatever the output's memory held.
+inline void check_segments(const std::vector<Segment>& segments, std::int64_t tokens) {
+  std::int64_t next = 0;
+  for (std::size_t s = 0; s < segments.size(); ++s) {
+    const auto [begin, queries, keys] = segments[s];
+    check<ShapeError>(begin == next && queries >= 0 && keys >= 0 && keys <= queries && queries <= tokens - next,
+                      "attention: segment ", s, " is {begin ", begin, ", queries ", queries, ", keys ", keys,
+                      "}, expected begin ", next, ", keys <= queries <= ", tokens - next);
+    next += queries;
+  }
+  check<ShapeError>(next == tokens, "attention: ", segments.size(), " segments cover [0, ", next, "), expected [0, ",
+                    tokens, ")");
+}
+
 }  // namespace detail
 
 /// o[i] = Σ_j softmax_j(q_i · k_j / √d) v_j over the keys each query sees; exactly 0 for a query that sees none.
 /// q [T, H·d], k, v [T, H_kv·d] C, segments covering [0, T) -> o [T, H·d] C, lse [T, H]. Query head h reads kv head
 /// h / (H / H_kv). Scores, softmax and sums in Param<C>, o rounded once. FLOPs 4·H·d per (query, key) pair.
-/// Throws ShapeError on shapes that do not fit.
+/// Throws ShapeError on shapes that do not fit and, naming the segment, on segments that do not ascend, leave a token
+/// out or have more keys than queries.
 /// Source: transformers sdpa attention (a fully masked row gives 0); Dao 2023 for lse.
 template <ComputeType C>
 AttentionOutput<C> attention_forward(const Tensor<C>& q, const Tensor<C>& k, const Tensor<C>& v,
@@ -80,6 +96,7 @@ AttentionOutput<C> attention_forward(const Tensor<C>& q, const Tensor<C>& k, con
       shape.kv_heads * d, "]");
   check<ShapeError>(shape.kv_heads > 0 && shape.heads % shape.kv_heads == 0, "attention: ", shape.heads,
                     " heads, expected a multiple of ", shape.kv_heads, " kv heads");
+  detail::check_segments(segments, tokens);
   AttentionOutput<C> out{Tensor<C>::empty(q.shape()), Tensor<P>::empty({tokens, shape.heads})};
   C* o = out.o.mutable_data();
   P* lse = out.lse.mutable_data();
