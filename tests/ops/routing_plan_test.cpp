@@ -55,4 +55,12 @@ TEST_CASE("routing_plan: error texts") {
   };
   CHECK(text({0, 1, 2, 3}) == "routing_plan: token 1 chose expert 3, expected [0, 3)");
   CHECK(text({0, -1, 2, 1}) == "routing_plan: token 0 chose expert -1, expected [0, 3)");
+  CHECK(error_text<perft::ShapeError>([] {
+          make_routing_plan(int_tensor({0, 1}, {2}), 3);
+        }) == "routing_plan: ids are [2], expected [T, K]");
+  // Only the shape is looked at: two elements stand for 2^31.
+  const std::int32_t two[2] = {0, 0};
+  const auto many = perft::Tensor<std::int32_t>::mapped(two, {1 << 28, 8}, nullptr, "ids");
+  CHECK(error_text<perft::ShapeError>([&] { make_routing_plan(many, 3); }) ==
+        "routing_plan: ids are [268435456, 8]: more than 2147483647 (token, slot) pairs; use a smaller micro-batch");
 }

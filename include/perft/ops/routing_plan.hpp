@@ -2,6 +2,7 @@
 // RoutingPlan: the (token, slot) pairs of a batch grouped by expert, by counting sort.
 
 #include <cstdint>  // indices
+#include <limits>   // int32 positions
 #include <vector>   // index lists
 
 #include "perft/core/error.hpp"
@@ -24,8 +25,13 @@ struct RoutingPlan {
   std::int64_t entries() const { return static_cast<std::int64_t>(tokens.size()); }
 };
 
-/// ids [T, K] in [0, experts) -> plan. O(T · K + N). Throws ValueError naming the token of an id out of range.
+/// ids [T, K] in [0, experts) -> plan. O(T · K + N). Throws ValueError naming the token of an id out of range,
+/// ShapeError if ids is no matrix or T · K is more than 32-bit positions can count.
 inline RoutingPlan make_routing_plan(const Tensor<std::int32_t>& ids, std::int64_t experts) {
+  check<ShapeError>(ids.rank() == 2, "routing_plan: ids are ", ids.shape(), ", expected [T, K]");
+  check<ShapeError>(ids.numel() <= std::numeric_limits<std::int32_t>::max(), "routing_plan: ids are ", ids.shape(),
+                    ": more than ", std::numeric_limits<std::int32_t>::max(), " (token, slot) pairs; use a smaller ",
+                    "micro-batch");
   RoutingPlan plan;
   plan.tokens_count = ids.size(0);
   plan.top_k = ids.size(1);
