@@ -94,7 +94,7 @@ inline double sum_of_squares(const TensorEntry& entry) {
 inline AdapterContents read_adapter_contents(const std::string& dir) {
   AdapterContents contents;
   const std::string config_path = dir + "/adapter_config.json";
-  contents.config = parse_adapter_config(parse_json(read_text_file(config_path), config_path), config_path);
+  contents.config = parse_adapter_config(parse_json_strict(read_text_file(config_path), config_path), config_path);
   const AdapterSpec& spec = contents.config.spec;
   const std::string path = dir + "/adapter_model.safetensors";
   const SafetensorsFile file = SafetensorsFile::open(path);

@@ -41,7 +41,7 @@ TEST_CASE("fields are read with their types; null reads as absent") {
 TEST_CASE("bad fields are named with file, key and expectation") {
   const Json json = Json::parse(
       R"({"n": 7, "x": 2.5, "zero": 0, "b": true, "s": "te\nxt", "l": [1, "a"], "null": null, "neg": -1,
-          "huge": 18446744073709551615, "o": {}, "deep": [[1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17,18,19,20,21,22,23,24]]})");
+          "huge": 18446744073709551615, "o": {}, "a": [[1, 2]]})");
   const JsonFields f(json, "c.json");
   const std::vector<std::pair<std::function<void()>, std::string>> table = {
       {[&] { f.integer("none", 0); }, "none is missing, expected a whole number; add it"},
@@ -61,13 +61,17 @@ TEST_CASE("bad fields are named with file, key and expectation") {
       {[&] { f.string_if("n"); }, "n is 7, expected a string; correct the file"},
       {[&] { f.integers_if("l", 0); }, "l is \"a\", expected a whole number; correct the file"},
       {[&] { f.integers_if("neg", 0); }, "neg is -1, expected at least 0; correct the file"},
-      {[&] { f.string_if("deep"); },
-       "deep is [[1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17,18,19,20,21,22,2…, expected a string; correct the file"},
+      {[&] { f.string_if("a"); }, "a is an array, expected a string; correct the file"},
   };
   for (const auto& [call, text] : table) {
     CHECK_THROWS_WITH(call(), "c.json: " + text);
     CHECK_THROWS_AS(call(), IoError);
   }
+  Json deep = 1;
+  for (int level = 0; level < 200'000; ++level) {
+    deep = Json::array({std::move(deep)});
+  }
+  CHECK(JsonFields::shown(deep) == "an array");  // writing it out would overflow the stack
   CHECK_THROWS_WITH(JsonFields(Json::array(), "c.json"),
                     "c.json: is not a JSON object, expected one; check that it is the right file");
 }

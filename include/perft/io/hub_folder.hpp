@@ -31,7 +31,7 @@ class HubFolder {
     HubFolder folder;
     folder.dir_ = dir;
     folder.config_path_ = folder.inside("config.json");
-    folder.config_ = parse_json(read_text_file(folder.config_path_), folder.config_path_);
+    folder.config_ = parse_json_strict(read_text_file(folder.config_path_), folder.config_path_);
     const std::string single = folder.inside("model.safetensors");
     const std::string index = folder.inside("model.safetensors.index.json");
     if (fs::exists(single, ignored)) {

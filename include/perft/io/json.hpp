@@ -58,14 +58,15 @@ Json parse_json_with(const Parse& parse, const std::string& where) {
 }  // namespace detail
 
 /// Parses `text`; `where` names its origin (a file as opened, "stdin:7") in the error. Throws IoError on anything that
-/// is not exactly one JSON value. Of duplicate keys the last wins.
+/// is not exactly one JSON value. Of duplicate keys the last wins, and nesting has
+/// no bound: for lines and rows, whose values are looked at one level deep and never serialised.
 inline Json parse_json(std::string_view text, const std::string& where) {
   return detail::parse_json_with([&] { return Json::parse(text.begin(), text.end()); }, where);
 }
 
 /// As parse_json, but a duplicate key (nlohmann keeps the last one silently) and nesting deeper than `max_depth` are
-/// IoErrors: the form for files whose keys name data. The depth bound keeps a hostile header of 10^8 brackets from
-/// taking gigabytes.
+/// IoErrors: the form for every file with a fixed set of keys, or whose keys name data. The depth bound keeps a hostile
+/// header of 10^8 brackets from taking gigabytes.
 inline Json parse_json_strict(std::string_view text, const std::string& where, int max_depth = 256) {
   std::vector<std::unordered_set<std::string>> open_objects;
   const Json::parser_callback_t callback = [&](int depth, Json::parse_event_t event, Json& value) {

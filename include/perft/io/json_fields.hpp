@@ -121,17 +121,19 @@ class JsonFields {
     return numbers;
   }
 
-  /// A value as it may stand in a message: one line, cut if long.
+  /// A value as it may stand in a message: one line. Arrays and objects are named, not written out:
+  /// nlohmann's dump recurses, and a nested value can be as deep as the file likes.
   static std::string shown(const Json& value) {
-    constexpr std::size_t limit = 60;
     if (value.is_object()) {
       return "an object";
+    }
+    if (value.is_array()) {
+      return "an array";
     }
     if (value.is_string()) {
       return in_quotes(value.get_ref<const std::string&>());
     }
-    const std::string text = value.dump(-1, ' ', true);
-    return text.size() <= limit ? text : text.substr(0, limit) + "…";
+    return value.dump();
   }
 
  private:

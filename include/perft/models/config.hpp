@@ -51,7 +51,7 @@ struct ModelConfig {
   std::optional<std::string> torch_dtype;    // dtype or torch_dtype
 
   /// Reads config.json at `path` (the file itself). Throws as parse does, and IoError if it cannot be read.
-  static ModelConfig load(const std::string& path) { return parse(parse_json(read_text_file(path), path), path); }
+  static ModelConfig load(const std::string& path) { return parse(parse_json_strict(read_text_file(path), path), path); }
 
   /// `where` is the file as opened. Throws IoError naming the key for a missing key, a wrong type or a value that makes
   /// no sense; UnsupportedError for what perft does not compute (another model_type, a scaled RoPE, attention bias,
@@ -208,7 +208,7 @@ inline std::vector<std::int64_t> read_eos_ids(const std::string& dir) {
   const std::string generation = (folder / "generation_config.json").string();
   std::error_code ignored;
   if (std::filesystem::exists(generation, ignored)) {
-    const Json json = parse_json(read_text_file(generation), generation);
+    const Json json = parse_json_strict(read_text_file(generation), generation);
     if (const auto ids = JsonFields(json, generation).integers_if("eos_token_id", 0)) {
       return *ids;
     }

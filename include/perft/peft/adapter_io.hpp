@@ -60,7 +60,7 @@ void save_adapter(Model& model, const AdapterSpec& spec, const BaseFacts& base, 
 /// Reads adapter_config.json of `dir` and checks it against the base.
 inline AdapterConfig read_adapter_config(const std::string& dir, const BaseFacts& base) {
   const std::string path = dir + "/adapter_config.json";
-  AdapterConfig config = parse_adapter_config(parse_json(read_text_file(path), path), path);
+  AdapterConfig config = parse_adapter_config(parse_json_strict(read_text_file(path), path), path);
   check_base(config, base, path);
   return config;
 }
