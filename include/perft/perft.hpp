@@ -44,6 +44,7 @@
 #include "perft/data/padded.hpp"
 #include "perft/io/atomic_file.hpp"
 #include "perft/io/mapped_file.hpp"
+#include "perft/io/temporaries.hpp"
 #include "perft/nn/context.hpp"
 #include "perft/nn/decoder_layer.hpp"
 #include "perft/nn/linear.hpp"

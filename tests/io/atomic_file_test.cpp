@@ -102,6 +102,28 @@ TEST_CASE("a link's target is replaced, not the link") {
   CHECK(read_bytes(folder.path("real")) == "new");
 }
 
+TEST_CASE("a link that dangles is followed: what it names is made, the link stays") {
+  const TempFolder folder;
+  std::filesystem::create_symlink("real", folder.path("link"));
+  write_text_atomically(folder.path("link"), "new");
+  CHECK(std::filesystem::is_symlink(folder.path("link")));
+  CHECK(read_bytes(folder.path("real")) == "new");
+  std::filesystem::create_symlink("loop", folder.path("loop"));
+  CHECK(io_test::message_of<IoError>([&] { AtomicFile file(folder.path("loop")); }) ==
+        folder.path("loop") + ": cannot follow the link: Too many levels of symbolic links");
+}
+
+TEST_CASE("a signal handler can remove what is being written, and nothing that is finished") {
+  const TempFolder folder;
+  AtomicFile open(folder.path("open"));
+  open.write("half");
+  write_text_atomically(folder.path("done"), "whole");
+  CHECK(folder.files() == 2);
+  perft::remove_temporaries();
+  CHECK(folder.files() == 1);
+  CHECK(read_bytes(folder.path("done")) == "whole");
+}
+
 TEST_CASE("a short write is one error and leaves nothing behind") {
   const TempFolder folder;
   folder.write("out", "old");

@@ -2,34 +2,48 @@
 // Files that appear whole or not at all: written under a temporary name beside the target, synced, renamed.
 
 #include <fcntl.h>     // open
-#include <stdlib.h>    // realpath
-#include <sys/stat.h>  // lstat
+#include <sys/stat.h>  // stat
 #include <unistd.h>    // write, fsync, unlink
 
-#include <algorithm>    // std::min
-#include <cerrno>       // errno
-#include <cstddef>      // std::byte
-#include <cstdio>       // std::rename
-#include <cstdlib>      // std::free
-#include <string>       // paths
-#include <string_view>  // text
+#include <algorithm>     // std::min
+#include <cerrno>        // errno
+#include <cstddef>       // std::byte
+#include <cstdio>        // std::rename
+#include <filesystem>    // links
+#include <string>        // paths
+#include <string_view>   // text
+#include <system_error>  // why a link cannot be followed
 
 #include "perft/core/error.hpp"
 #include "perft/io/mapped_file.hpp"  // errno_text
+#include "perft/io/temporaries.hpp"
 
 namespace perft::inline PERFT_ABI {
 
+/// Makes what was renamed or made in `folder` durable; where folders cannot be synced, it stands as it is.
+inline void sync_folder(const std::string& folder) {
+  const detail::Descriptor descriptor(::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (descriptor.get() >= 0) {
+    (void)::fsync(descriptor.get());
+  }
+}
+
 /// One output file. The constructor makes a temporary in the target's folder, `commit` syncs it, renames it over the
 /// target and syncs the folder; without `commit` the destructor removes it. A symbolic link is followed, so the file it
-/// points to is replaced, not the link. Every failure (no folder, no permission, disk full) is one IoError that names
-/// the target, and leaves the target as it was and no temporary.
+/// points to is replaced (or made, if the link dangles), not the link. Every failure (no folder, no permission, disk
+/// full) is one IoError that names the target, and leaves the target as it was and no temporary; the temporary is
+/// listed for remove_temporaries while it exists.
 class AtomicFile {
  public:
   explicit AtomicFile(const std::string& path) : path_(path), target_(resolve(path)) {
     for (int attempt = 0; fd_ < 0; ++attempt) {
       temporary_ = target_ + ".tmp-" + std::to_string(::getpid()) + "-" + std::to_string(attempt);
+      listed_.list(temporary_);
       fd_ = ::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);  // less the umask
       const int code = errno;
+      if (fd_ < 0) {
+        listed_.reset();
+      }
       if (fd_ < 0 && code == EEXIST && attempt < 1000) {
         continue;  // left by a killed process, or another AtomicFile of this one
       }
@@ -79,7 +93,9 @@ class AtomicFile {
       give_up("cannot rename the finished file into place", errno);
     }
     temporary_.clear();
-    sync_folder();
+    listed_.reset();
+    const std::size_t slash = target_.rfind('/');
+    sync_folder(slash == std::string::npos ? "." : slash == 0 ? "/" : target_.substr(0, slash));
   }
 
  private:
@@ -90,21 +106,21 @@ class AtomicFile {
 
     struct stat info {};
 
-    if (::stat(path.c_str(), &info) != 0) {
-      return path;  // missing: open reports a missing folder
+    if (::stat(path.c_str(), &info) == 0) {
+      check<IoError>(!S_ISDIR(info.st_mode), path, ": is a folder, expected the name of a file to write");
+      check<IoError>(S_ISREG(info.st_mode), path,
+                     ": is a device or a pipe, expected the name of a regular file to write");
     }
-    check<IoError>(!S_ISDIR(info.st_mode), path, ": is a folder, expected the name of a file to write");
-    check<IoError>(S_ISREG(info.st_mode), path,
-                   ": is a device or a pipe, expected the name of a regular file to write");
-    check<IoError>(::lstat(path.c_str(), &info) == 0, path, ": cannot read its status: ", errno_text(errno));
-    if (!S_ISLNK(info.st_mode)) {
-      return path;
+    namespace fs = std::filesystem;
+    std::error_code error;
+    fs::path target = path;
+    for (int links = 0; fs::is_symlink(fs::symlink_status(target, error)); ++links) {
+      check<IoError>(links < 40, path, ": cannot follow the link: ", errno_text(ELOOP));  // Linux stops there too
+      const fs::path next = fs::read_symlink(target, error);
+      check<IoError>(!error, path, ": cannot follow the link: ", error.message());
+      target = target.parent_path() / next;
     }
-    char* real = ::realpath(path.c_str(), nullptr);
-    check<IoError>(real != nullptr, path, ": cannot follow the link: ", errno_text(errno));
-    std::string target = real;
-    std::free(real);  // NOLINT: realpath's allocation
-    return target;
+    return target.string();  // a missing folder is open's to report
   }
 
   [[noreturn]] void give_up(const char* what, int code) {
@@ -124,22 +140,13 @@ class AtomicFile {
       ::unlink(temporary_.c_str());
       temporary_.clear();
     }
-  }
-
-  /// A rename is durable once its folder is; where folders cannot be synced, the rename stands as it is.
-  void sync_folder() const {
-    const std::size_t slash = target_.rfind('/');
-    const std::string folder =
-        slash == std::string::npos ? std::string(".") : (slash == 0 ? std::string("/") : target_.substr(0, slash));
-    const detail::Descriptor descriptor(::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-    if (descriptor.get() >= 0) {
-      (void)::fsync(descriptor.get());
-    }
+    listed_.reset();
   }
 
   std::string path_;       // as given, for messages
   std::string target_;     // what is replaced
   std::string temporary_;  // empty once renamed or removed
+  ListedTemporary listed_;
   int fd_ = -1;
 };
 
