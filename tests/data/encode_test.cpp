@@ -120,7 +120,8 @@ TEST_CASE("encode_row refuses a text without tokens", "[data][encode]") {
   };
 
   EncodeStats stats;
-  stats.rows = 4;
-  CHECK_THROWS_WITH(perft::encode_row(Silent{}, prompt(), kRow, {8, true, 2}, stats),
-                    "data: row 5 of the data has no tokens; remove it");
+  Row row = kRow;
+  row.where = "b.json: row 2";
+  CHECK_THROWS_WITH(perft::encode_row(Silent{}, prompt(), row, {8, true, 2}, stats),
+                    "b.json: row 2: the text has no tokens; remove the row");
 }

@@ -44,6 +44,12 @@ struct EncodeStats {
   }
 };
 
+/// Tokens of a row that are a target: labelled, and not the first.
+inline std::int64_t trained_tokens(const EncodedRow& row) {
+  return static_cast<std::int64_t>(row.labels.size() - 1) -
+         std::count(row.labels.begin() + 1, row.labels.end(), kIgnoredLabel);
+}
+
 namespace detail {
 
 /// `encode` as 32-bit ids, whatever integers the tokenizer returns.
@@ -61,14 +67,14 @@ std::vector<std::int32_t> encode_ids(const T& tokenizer, std::string_view text) 
 /// One row: its training text, cut to `cutoff` tokens, with the EOS behind it where that fits and is not already there.
 /// With train_on_inputs false the labels of the first p tokens are kIgnoredLabel, p = number of tokens of the prompt
 /// encoded alone; where the tokenizer joins the prompt's end and the output's start, that is not quite the prompt.
-/// Throws ValueError for a text without tokens.
+/// Throws IoError naming the row's file and place for a text without tokens.
 /// Source: LLM-Adapters, finetune.py, tokenize and generate_and_tokenize_prompt.
 template <TextEncoder T>
 EncodedRow encode_row(const T& tokenizer, const PromptTemplate& prompt, const Row& row, const EncodeOptions& options,
                       EncodeStats& stats) {
   EncodedRow out;
   out.ids = detail::encode_ids(tokenizer, prompt.training_text(row));
-  check<ValueError>(!out.ids.empty(), "data: row ", stats.rows + 1, " of the data has no tokens; remove it");
+  check<IoError>(!out.ids.empty(), row.where, ": the text has no tokens; remove the row");
 
   const auto cutoff = static_cast<std::size_t>(options.cutoff);
   const bool has_eos = out.ids.back() == options.eos_id;
@@ -89,8 +95,7 @@ EncodedRow encode_row(const T& tokenizer, const PromptTemplate& prompt, const Ro
         std::equal(out.ids.begin(), out.ids.begin() + static_cast<std::ptrdiff_t>(masked), prompt_ids.begin()) ? 0 : 1;
   }
 
-  const auto trained = static_cast<std::int64_t>(out.ids.size() - 1) -
-                       std::count(out.labels.begin() + 1, out.labels.end(), kIgnoredLabel);
+  const std::int64_t trained = trained_tokens(out);
   stats.rows += 1;
   stats.tokens += static_cast<std::int64_t>(out.ids.size());
   stats.trained_tokens += trained;
@@ -101,7 +106,7 @@ EncodedRow encode_row(const T& tokenizer, const PromptTemplate& prompt, const Ro
 }
 
 /// All rows, and their counts. Rows that teach nothing stay (they still take part in the load-balance loss).
-/// Throws ValueError if the cutoff is below 1, a row has no tokens, or no row keeps a label.
+/// Throws ValueError if the cutoff is below 1 or no row keeps a label, IoError as encode_row does.
 template <TextEncoder T>
 std::vector<EncodedRow> encode_rows(const T& tokenizer, const PromptTemplate& prompt, const std::vector<Row>& rows,
                                     const EncodeOptions& options, EncodeStats& stats) {

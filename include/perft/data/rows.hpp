@@ -1,12 +1,10 @@
 #pragma once
-// Rows of instruction data (instruction, output, and perhaps input and answer) from JSON arrays and JSON Lines files.
+// Rows of instruction data (instruction, output, and perhaps input) from JSON arrays and JSON Lines files.
 
 #include <cstddef>      // std::size_t
-#include <optional>     // the answer
 #include <string>       // texts
 #include <string_view>  // file contents
 #include <utility>      // std::move
-#include <variant>      // the answer's type
 #include <vector>       // rows
 
 #include "perft/core/error.hpp"
@@ -20,7 +18,7 @@ struct Row {
   std::string instruction;
   std::string input;  // empty if the file has none
   std::string output;
-  std::optional<std::variant<std::string, double>> answer;  // only evaluation reads it
+  std::string where;  // "file: row 3", for errors
 };
 
 namespace detail {
@@ -43,15 +41,7 @@ inline Row read_row(const Json& object, const std::string& where) {
   row.instruction = row_text(object, "instruction", true, where);
   row.input = row_text(object, "input", false, where);
   row.output = row_text(object, "output", true, where);
-  if (const auto answer = object.find("answer"); answer != object.end()) {
-    check<IoError>(answer->is_string() || answer->is_number(), where, ": \"answer\" is ", answer->type_name(),
-                   ", expected a string or a number");
-    if (answer->is_string()) {
-      row.answer = answer->get<std::string>();
-    } else {
-      row.answer = answer->get<double>();
-    }
-  }
+  row.where = where;
   return row;
 }
 
