@@ -1,8 +1,8 @@
 #pragma once
 // The temporary files that this process is writing, in a form that a signal handler can read and remove.
 
-#include <limits.h>  // PATH_MAX
-#include <unistd.h>  // unlink
+#include <linux/limits.h>  // PATH_MAX
+#include <unistd.h>        // unlink
 
 #include <array>    // slots
 #include <atomic>   // states a handler may read
