@@ -3,7 +3,7 @@
 set -euo pipefail
 
 packages=(g++ cmake ninja-build ccache git python3 catch2 libbenchmark-dev nlohmann-json3-dev libcli11-dev
-  libtomlplusplus-dev libfmt-dev libspdlog-dev libutf8proc-dev libdnnl-dev clang-format)
+  libtomlplusplus-dev libfmt-dev libutf8proc-dev libdnnl-dev clang-format)
 
 if ! command -v dpkg-query >/dev/null; then
   echo "scripts/setup.sh: not a Debian system; install the equivalents of: ${packages[*]}"

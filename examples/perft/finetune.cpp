@@ -8,6 +8,7 @@
 #include "engine.hpp"
 #include "finetune_data.hpp"
 #include "perft/core/cpu_features.hpp"
+#include "perft/data/order.hpp"
 #include "perft/io/atomic_file.hpp"
 #include "perft/io/mapped_file.hpp"
 #include "perft/train/memory_plan.hpp"
@@ -70,34 +71,38 @@ MicroBatchPlan resolve_options(FinetuneOptions& options, const ModelConfig& conf
   shape.compute_bytes = *options.dtype == Compute::bf16 ? 2 : *options.dtype == Compute::f32 ? 4 : 8;
   shape.param_bytes = *options.dtype == Compute::f64 ? 8 : 4;
   shape.attention_trained = options.method == Method::lora || options.method == Method::full;
-  // Half of what is free: the other half keeps the base's mapped pages in memory.
-  const double budget =
-      options.memory_budget ? *options.memory_budget * 1e9 : 0.5 * static_cast<double>(available_memory());
   const std::int64_t most = options.micro_batch_size.value_or(options.batch_size);
-  const std::int64_t row_tokens = std::min(options.cutoff, longest_row);
-  MicroBatchPlan plan = plan_micro_batch(shape, most, row_tokens, static_cast<std::int64_t>(budget));
-  if (options.micro_batch_size && plan.rows < most) {
-    // The number of rows was asked for: only recomputation is left to choose.
-    plan.rows = most;
-    for (const Recompute recompute : {Recompute::kNone, Recompute::kGateUp, Recompute::kLayer}) {
-      plan.recompute = recompute;
-      plan.bytes = activation_bytes(shape, most * row_tokens, recompute);
-      if (static_cast<double>(plan.bytes) <= budget) {
-        break;
-      }
-    }
-  }
+  const std::int64_t fewest = options.micro_batch_size.value_or(1);  // a number asked for is kept
+  const MicroBatchPlan plan =
+      plan_micro_batch(shape, most, fewest, std::min(options.cutoff, longest_row), activation_budget(options));
   options.micro_batch_size = plan.rows;
   return plan;
+}
+
+std::int64_t activation_budget(const FinetuneOptions& options) {
+  // The other half of the machine keeps the base's mapped pages in memory.
+  return options.memory_budget ? static_cast<std::int64_t>(*options.memory_budget * 1e9) : machine_memory() / 2;
 }
 
 void save_run_config(const RunFolder& folder, const FinetuneOptions& options) {
   write_text_atomically(folder.file("run.toml"), resolved_config(options).to_toml());
 }
 
-std::optional<std::int64_t> saved_micro_batch(const RunFolder& folder) {
+void take_saved_options(const RunFolder& folder, FinetuneOptions& options) {
   const std::string path = folder.file("run.toml");
-  return std::filesystem::exists(path) ? read_run_config(path).micro_batch_size : std::nullopt;
+  if (!std::filesystem::exists(path)) {
+    return;
+  }
+  const FinetuneOptions saved = read_run_config(path);
+  if (!options.micro_batch_size) {
+    options.micro_batch_size = saved.micro_batch_size;
+  }
+  if (!options.max_steps && !options.epochs) {
+    options.max_steps = saved.max_steps;
+  }
+  if (!options.epochs) {
+    options.epochs = saved.epochs;
+  }
 }
 
 void check_same_run(const RunFolder& folder, const FinetuneOptions& now) {
@@ -105,14 +110,36 @@ void check_same_run(const RunFolder& folder, const FinetuneOptions& now) {
   check<IoError>(std::filesystem::exists(path), path, ": is missing, cannot tell what to resume; use another --out");
   const RunConfig saved = resolved_config(read_run_config(path));
   const RunConfig current = resolved_config(now);
-  const std::set<std::string> may_change = {"threads", "epochs", "max-steps", "memory-budget"};
-  for (const RunConfig::Entry& entry : current.entries()) {
-    const ConfigValue* before = saved.find(entry.name);
-    const std::string old_text = before != nullptr ? RunConfig::value_text(*before) : "not set";
-    const std::string new_text = RunConfig::value_text(entry.value);
-    check<IoError>(may_change.count(entry.name) > 0 || old_text == new_text, path, ": --", entry.name, " is ", old_text,
-                   " in the saved run and ", new_text, " now; resume with the saved options");
+  std::set<std::string> names;
+  for (const RunConfig* config : {&saved, &current}) {
+    for (const RunConfig::Entry& entry : config->entries()) {
+      names.insert(entry.name);
+    }
   }
+  // A run may be moved, and take other resources; that it never gets shorter is checked where steps are counted.
+  for (const char* name : {"out", "threads", "epochs", "max-steps", "memory-budget"}) {
+    names.erase(name);
+  }
+  const auto text = [](const RunConfig& config, const std::string& name) {
+    const ConfigValue* value = config.find(name);
+    return value != nullptr ? RunConfig::value_text(*value) : std::string("not set");
+  };
+  for (const std::string& name : names) {
+    check<IoError>(text(saved, name) == text(current, name), path, ": --", name, " is ", text(saved, name),
+                   " in the saved run and ", text(current, name), " now; resume with the saved options");
+  }
+}
+
+std::int64_t planned_steps(const FinetuneOptions& options, std::int64_t rows) {
+  return options.max_steps.value_or(optimizer_steps(rows, options.batch_size, options.epochs.value_or(kDefaultEpochs)));
+}
+
+void check_not_shorter(const RunFolder& folder, const FinetuneOptions& now, std::int64_t rows) {
+  const std::string path = folder.file("run.toml");
+  const std::int64_t before = planned_steps(read_run_config(path), rows);
+  const std::int64_t steps = planned_steps(now, rows);
+  check<IoError>(steps >= before, path, ": the saved run has ", before, " steps and this one ", steps,
+                 ", expected as many or more; give larger --max-steps or --epochs");
 }
 
 int run_finetune(const FinetuneOptions& options) {

@@ -2,12 +2,12 @@
 
 #include "finetune_data.hpp"
 
-#include <csignal>    // SIGINT, SIGTERM
+#include <algorithm>  // std::any_of
 #include <fstream>    // /proc
+#include <limits>     // no limit
 #include <map>        // roles
 #include <set>        // layers of a role
 #include <sstream>    // /proc
-#include <stdexcept>  // out of range
 
 #include <fmt/format.h>
 
@@ -18,12 +18,6 @@
 namespace perft::cli {
 
 namespace {
-
-volatile std::sig_atomic_t g_signal = 0;
-
-void on_signal(int number) {
-  g_signal = number;
-}
 
 /// "model.layers.3.mlp.perft.experts.2.lora_A.weight" -> {"mlp.perft.experts.*.lora_A", 3}; −1 outside a layer.
 std::pair<std::string, std::int64_t> role_of(const std::string& name) {
@@ -68,12 +62,15 @@ std::int64_t proc_value(const char* file, const std::string& key) {
 
 }  // namespace
 
-FinetuneData load_data(const FinetuneOptions& options) {
+FinetuneData load_data(const FinetuneOptions& options, std::int64_t vocab) {
   const PromptTemplate prompt = load_prompt_template(options.prompt);
   const std::vector<Row> rows = read_rows(options.data);
   const Tokenizer tokenizer = Tokenizer::load(options.model + "/tokenizer.json");
   const std::vector<std::int64_t> eos = read_eos_ids(options.model);
   check<IoError>(!eos.empty(), options.model, ": no eos_token_id in generation_config.json or config.json; add one");
+  check<IoError>(eos.front() >= 0 && eos.front() < vocab, options.model, ": eos_token_id is ", eos.front(),
+                 ", expected an id in [0, ", vocab, "), the model's vocabulary; correct generation_config.json or ",
+                 "config.json");
   EncodeOptions encode;
   encode.cutoff = options.cutoff;
   encode.train_on_inputs = options.train_on_inputs;
@@ -98,7 +95,25 @@ FinetuneData load_data(const FinetuneOptions& options) {
   for (const std::int64_t i : split.validation) {
     data.validation.push_back(std::move(encoded[static_cast<std::size_t>(i)]));
   }
+  const auto learns = [](const EncodedRow& row) { return trained_tokens(row) > 0; };
+  check<IoError>(std::any_of(data.train.begin(), data.train.end(), learns), options.data.front(),
+                 ": data: none of the ", data.train.size(),
+                 " rows left to train on keeps a label; raise --cutoff or lower --val-size");
+  check<IoError>(data.validation.empty() || std::any_of(data.validation.begin(), data.validation.end(), learns),
+                 options.data.front(), ": data: none of the ", data.validation.size(),
+                 " held-back rows keeps a label; raise --cutoff, or give --val-size 0 to train without validation");
   return data;
+}
+
+std::string plan_table(const MicroBatchPlan& plan, std::int64_t batch_rows, std::int64_t budget) {
+  const char* recompute = plan.recompute == Recompute::kNone     ? "nothing"
+                          : plan.recompute == Recompute::kGateUp ? "the experts' gate and up projections"
+                                                                 : "whole layers";
+  const auto gb = [](std::int64_t bytes) { return static_cast<double>(bytes) * 1e-9; };
+  return fmt::format("micro-batch        {:>14}   (of {} rows; {} computed again for backward)\n", plan.rows,
+                     batch_rows, recompute) +
+         fmt::format("activations     {:>14.3f} GB   (planned peak; budget {:.3f} GB{})\n", gb(plan.bytes), gb(budget),
+                     plan.bytes > budget ? ", which even this exceeds: lower --micro-batch-size or --cutoff" : "");
 }
 
 std::string data_table(const FinetuneData& data, const FinetuneOptions& options) {
@@ -159,24 +174,30 @@ std::string trained_table(const std::vector<TrainedTensor>& tensors, std::int64_
   return out;
 }
 
-int interrupted() {
-  return g_signal;
-}
-
-void watch_signals() {
-  struct sigaction action {};
-
-  action.sa_handler = on_signal;
-  sigaction(SIGINT, &action, nullptr);
-  sigaction(SIGTERM, &action, nullptr);
-}
-
 ProcessMemory process_memory() {
   return {proc_value("/proc/self/status", "VmHWM:"), proc_value("/proc/self/status", "RssAnon:")};
 }
 
-std::int64_t available_memory() {
-  return proc_value("/proc/meminfo", "MemAvailable:");
+std::int64_t machine_memory() {
+  std::int64_t memory = proc_value("/proc/meminfo", "MemTotal:");
+  // This process's control group, in both versions of the interface; inside a container its path is the root's.
+  std::ifstream groups("/proc/self/cgroup");
+  std::vector<std::string> limits = {"/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"};
+  for (std::string line; std::getline(groups, line);) {
+    const std::string path = line.substr(line.rfind(':') + 1);
+    if (line.rfind("0::", 0) == 0) {
+      limits.push_back("/sys/fs/cgroup" + path + "/memory.max");
+    } else if (line.find(":memory:") != std::string::npos) {
+      limits.push_back("/sys/fs/cgroup/memory" + path + "/memory.limit_in_bytes");
+    }
+  }
+  for (const std::string& file : limits) {
+    std::int64_t limit = 0;
+    if (std::ifstream in(file); in >> limit && limit > 0) {  // "max" is not a number
+      memory = std::min(memory, limit);
+    }
+  }
+  return memory;
 }
 
 }  // namespace perft::cli

@@ -7,6 +7,7 @@
 
 #include "options.hpp"
 #include "perft/data/encode.hpp"
+#include "perft/train/memory_plan.hpp"
 
 namespace perft::cli {
 
@@ -17,8 +18,11 @@ struct FinetuneData {
 };
 
 /// Reads, encodes and splits the rows of options.data with the model folder's tokenizer. Throws Error naming file and
-/// row.
-FinetuneData load_data(const FinetuneOptions& options);
+/// row; also if either part of the split has nothing to learn or to measure.
+FinetuneData load_data(const FinetuneOptions& options, std::int64_t vocab);
+
+/// Rows of a micro-batch, what is recomputed, and the planned peak of activations beside the budget (bytes).
+std::string plan_table(const MicroBatchPlan& plan, std::int64_t batch_rows, std::int64_t budget);
 
 /// One line per fact: rows, tokens, truncated, share of trained tokens, rows without EOS, …
 std::string data_table(const FinetuneData& data, const FinetuneOptions& options);
@@ -32,10 +36,6 @@ struct TrainedTensor {
 /// Role, layers, tensors, parameters and their share of the base's. Throws ValueError if nothing is trained.
 std::string trained_table(const std::vector<TrainedTensor>& tensors, std::int64_t base_parameters);
 
-/// Set by SIGINT and SIGTERM to the signal's number; 0 otherwise.
-int interrupted();
-void watch_signals();
-
 /// From /proc/self/status, in bytes; 0 where it is not there.
 struct ProcessMemory {
   std::int64_t peak_rss = 0;
@@ -43,7 +43,8 @@ struct ProcessMemory {
 };
 
 ProcessMemory process_memory();
-/// MemAvailable of the machine in bytes.
-std::int64_t available_memory();
+/// Bytes of memory this process may come to use: the machine's, or its control group's limit. Not what is free: that
+/// changes from run to run.
+std::int64_t machine_memory();
 
 }  // namespace perft::cli

@@ -1,14 +1,15 @@
 #pragma once
 // `perft finetune` for one compute type.
 
-#include <chrono>    // tokens per second
-#include <cmath>     // std::isfinite
-#include <iostream>  // results
-#include <numeric>   // std::iota
-#include <optional>  // progress
-#include <span>      // rows of a batch
-#include <string>    // paths
-#include <vector>    // rows
+#include <chrono>      // tokens per second
+#include <cmath>       // std::isfinite
+#include <filesystem>  // what is published
+#include <iostream>    // results
+#include <numeric>     // std::iota
+#include <optional>    // progress
+#include <span>        // rows of a batch
+#include <string>      // paths
+#include <vector>      // rows
 
 #include "engine.hpp"
 #include "finetune_data.hpp"
@@ -20,6 +21,7 @@
 #include "perft/train/trainer.hpp"
 #include "report_error.hpp"
 #include "run_folder.hpp"
+#include "signals.hpp"
 #include "training_state.hpp"
 
 namespace perft::cli {
@@ -31,12 +33,22 @@ AdapterSpec adapter_spec(const FinetuneOptions& options);
 /// budget). Returns the plan.
 MicroBatchPlan resolve_options(FinetuneOptions& options, const ModelConfig& config, std::int64_t longest_row);
 
-/// Throws IoError unless `now` equals the options saved in `folder` but for threads, more steps or epochs, and the
-/// budget.
+/// Bytes of activations that a micro-batch may take: --memory-budget, or half of what the machine has.
+std::int64_t activation_budget(const FinetuneOptions& options);
+
+/// Throws IoError unless `now` equals the options saved in `folder` but for the folder's own name, threads, steps,
+/// epochs and the budget.
 void check_same_run(const RunFolder& folder, const FinetuneOptions& now);
 
-/// The micro-batch of the saved run; nothing if run.toml is not there.
-std::optional<std::int64_t> saved_micro_batch(const RunFolder& folder);
+/// Fills what was not given and a resumed run takes over from run.toml: the micro-batch (another cut would round, and
+/// weigh aux, differently), steps and epochs.
+void take_saved_options(const RunFolder& folder, FinetuneOptions& options);
+
+/// Optimizer steps of a run on `rows` training rows.
+std::int64_t planned_steps(const FinetuneOptions& options, std::int64_t rows);
+
+/// Throws IoError if the saved run was to have more steps than `now`: its schedule is behind it.
+void check_not_shorter(const RunFolder& folder, const FinetuneOptions& now, std::int64_t rows);
 
 /// Writes run.toml.
 void save_run_config(const RunFolder& folder, const FinetuneOptions& options);
@@ -57,22 +69,27 @@ class FinetuneRun {
                             config.router_jitter_noise, ", training supports 0; set it to 0");
     const bool resuming = options_.resume && folder_.holds_run();
     if (!resuming) {
-      folder_.check_free();
+      folder_.check_free(options_.model);
       if (options_.resume) {
         note(options_.out + ": no run to resume, starting one");
       }
     }
-    data_ = load_data(options_);
+    data_ = load_data(options_, config.vocab_size);
     check_ids(data_.train, config.vocab_size, options_.model);
     check_ids(data_.validation, config.vocab_size, options_.model);
-    if (resuming && !options_.micro_batch_size) {
-      // Chosen from the memory that was free then; another cut would round (and weigh aux) differently.
-      options_.micro_batch_size = saved_micro_batch(folder_);
+    const auto rows = static_cast<std::int64_t>(data_.train.size());
+    if (resuming) {
+      take_saved_options(folder_, options_);
+    }
+    if (!options_.epochs) {
+      options_.epochs = kDefaultEpochs;
     }
     const MicroBatchPlan plan = resolve_options(options_, config, data_.stats.longest);
     if (resuming) {
       check_same_run(folder_, options_);
+      check_not_shorter(folder_, options_, rows);
     }
+    total_steps_ = planned_steps(options_, rows);
     tensors_.emplace(CheckpointTensors::open(hub, config));
     model_ = build_model<C>(config, *tensors_);
     if (options_.method == Method::full) {
@@ -89,16 +106,15 @@ class FinetuneRun {
     if (resuming && !load_newest()) {
       note(options_.out + ": no checkpoint to resume from, starting anew");
     }
-    total_steps_ = options_.max_steps.value_or(
-        optimizer_steps(static_cast<std::int64_t>(data_.train.size()), options_.batch_size, options_.epochs));
-    check<UsageError>(total_steps_ > 0, "--max-steps and --epochs leave no step to train");
-    if (!options_.json) {
-      std::cout << trained_table(trained_tensors(), base_parameters()) << "\n"
-                << data_table(data_, options_) << std::flush;
-    }
+    std::cout << trained_table(trained_tensors(), base_parameters()) << "\n"
+              << data_table(data_, options_) << plan_table(plan, options_.batch_size, activation_budget(options_))
+              << std::flush;
+    check<IoError>(std::cout.good(), "stdout: cannot write the tables before step 1; check the disk or the reading ",
+                   "program");
     if (progress_.step < total_steps_) {
+      defer_signals();
       if (!resuming) {
-        folder_.create();
+        folder_.create(options_.model);
       }
       try {
         if (const int signal = train(resuming); signal != 0) {
@@ -136,7 +152,6 @@ class FinetuneRun {
 
   /// Trains from progress_.step to total_steps_. Returns the signal that stopped it, or 0.
   int train(bool resuming) {
-    watch_signals();
     save_run_config(folder_, options_);
     if (resuming) {
       folder_.truncate_metrics(progress_.step);
@@ -191,6 +206,7 @@ class FinetuneRun {
                      {"seconds", seconds},
                      {"anonymous_bytes", memory.anonymous}});
       draw(bar, static_cast<double>(result.tokens) / seconds, seconds);
+      const auto stepped = Clock::now();
       const bool last = progress_.step == total_steps_;
       bool save = last || progress_.step % options_.save_every == 0;
       if (!data_.validation.empty() && (last || progress_.step % options_.eval_every == 0)) {
@@ -200,6 +216,8 @@ class FinetuneRun {
       if (save || signal != 0) {
         save_state();
       }
+      beside_steps_ += std::chrono::duration<double>(Clock::now() - stepped).count();
+      ++steps_here_;
       if (signal != 0) {
         bar.clear();
         note(options_.out + ": stopped by a signal after step " + std::to_string(progress_.step) +
@@ -288,7 +306,8 @@ class FinetuneRun {
     if (!rounded_when_saved()) {
       load_adapter_weights<C>(*model_, dir + "/adapter_model.safetensors");
     }
-    progress_ = load_training_state(dir + "/training_state.safetensors", trainer_->optimizer(), rounded_when_saved());
+    progress_ = load_training_state(dir + "/training_state.safetensors", steps.back(), trainer_->optimizer(),
+                                    rounded_when_saved());
     return true;
   }
 
@@ -300,9 +319,13 @@ class FinetuneRun {
   void publish() {
     const std::int64_t chosen = progress_.best_step >= 0 ? progress_.best_step : progress_.step;
     const std::string from = folder_.checkpoint(chosen);
-    for (const char* name : {"model.safetensors", "config.json", "generation_config.json", "tokenizer.json",
-                             "tokenizer_config.json", "adapter_model.safetensors", "adapter_config.json"}) {
+    for (const std::string name : {"model.safetensors", "config.json", "generation_config.json", "tokenizer.json",
+                                   "tokenizer_config.json", "adapter_model.safetensors", "adapter_config.json"}) {
       copy_if_there(from, folder_.path(), name);
+      const bool needed = options_.method == Method::full ? name == "model.safetensors" || name == "config.json"
+                                                          : name.starts_with("adapter_");
+      check<IoError>(!needed || std::filesystem::exists(folder_.file(name)), from, ": holds no ", name,
+                     ", the best state's; put the folder back, or train again with another --out");
     }
   }
 
@@ -347,7 +370,9 @@ class FinetuneRun {
     progress.step = progress_.step;
     progress.steps = total_steps_;
     progress.tokens_per_second = tokens_per_second;
-    progress.seconds_left = smoothed_ * static_cast<double>(total_steps_ - progress_.step);
+    // Validation and saving take their share of what is left, too.
+    const double beside = steps_here_ > 0 ? beside_steps_ / static_cast<double>(steps_here_) : 0.0;
+    progress.seconds_left = (smoothed_ + beside) * static_cast<double>(total_steps_ - progress_.step);
     progress.loss = progress_.train_loss;
     progress.memory_bytes = peak_anonymous_;
     bar.draw(progress, progress_.step == total_steps_);
@@ -393,6 +418,8 @@ class FinetuneRun {
   std::int64_t peak_anonymous_ = 0;
   double tokens_per_second_ = 0;
   double smoothed_ = 0;
+  double beside_steps_ = 0;  // seconds of validation and saving in this process
+  std::int64_t steps_here_ = 0;
 };
 
 template <ComputeType C>

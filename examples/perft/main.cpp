@@ -13,6 +13,7 @@
 #include "inspect.hpp"
 #include "report_error.hpp"
 #include "score.hpp"
+#include "signals.hpp"
 #include "tokenize.hpp"
 
 namespace perft::cli {
@@ -52,7 +53,8 @@ bool wants_json(const Request& request) {
       request);
 }
 
-/// Holds back what is written to std::cout until `release`: with --json, stdout stays empty on failure.
+/// Holds back what is written to std::cout until `release`: with --json, stdout stays empty unless the command ends
+/// well.
 class HeldOutput {
  public:
   explicit HeldOutput(bool hold) : stdout_(std::cout.rdbuf()) {
@@ -80,7 +82,9 @@ int run_program(int argc, const char* const* argv) {
   const Request request = parse_command_line(argc, argv);
   HeldOutput output(wants_json(request));
   const int exit_code = std::visit([](const auto& options) { return run(options); }, request);
-  output.release();
+  if (exit_code == 0) {
+    output.release();
+  }
   std::cout.flush();
   check<IoError>(std::cout.good(), "stdout: cannot write all results; check the disk or the reading program");
   return exit_code;
@@ -92,6 +96,7 @@ int run_program(int argc, const char* const* argv) {
 
 int main(int argc, char** argv) {
   std::ios::sync_with_stdio(false);
+  perft::cli::install_signal_handlers();
   try {
     return perft::cli::run_program(argc, argv);
   } catch (const perft::cli::UsageError& error) {

@@ -195,7 +195,8 @@ void describe(OptionTable& table, FinetuneOptions& options) {
              "load-balance coefficient, 0 for none (default: the model's)");
   table
       .real("memory-budget", options.memory_budget, positive, "a number above 0",
-            "GB that the run may use (default: the machine's)")
+            "GB of activations a micro-batch may take; weights and optimizer state come on top (default: half of the "
+            "memory)")
       .placeholder = "GB";
   table.flag("resume", options.resume, "go on from the newest complete checkpoint in --out");
   describe_run(table, options);
@@ -212,6 +213,8 @@ void settle(OptionTable& table, FinetuneOptions& options, bool complete) {
     }
     check<UsageError>(options.method != Method::lora || options.delta == Delta::lora,
                       "--delta parallel does not apply to --method lora; leave it out");
+    check<UsageError>(!table.given("alpha") || options.delta == Delta::lora,
+                      "--alpha does not apply to --delta parallel, which has no scale; leave it out");
   }
   if (complete) {
     require(table, {"model", "data", "out", "method"});
@@ -303,7 +306,8 @@ RunConfig resolved_config(const FinetuneOptions& options) {
   for (const Option& option : table.options()) {
     const bool how_to_start = option.name == "resume" || option.name == "config" || option.name == "json";
     const bool of_the_base = option.name == "experts" && copy.experts == 0;
-    if (how_to_start || of_the_base || !applies(copy.method, option.name)) {
+    const bool without_scale = option.name == "alpha" && copy.delta == Delta::parallel;
+    if (how_to_start || of_the_base || without_scale || !applies(copy.method, option.name)) {
       continue;
     }
     if (const std::optional<ConfigValue> value = option.get()) {
@@ -326,24 +330,8 @@ FinetuneOptions read_run_config(const std::string& path) {
   return options;
 }
 
-std::string to_string(Compute value) {
-  return kDtypes[static_cast<std::size_t>(value)];
-}
-
 std::string to_string(Method value) {
   return kMethods[static_cast<std::size_t>(value)];
-}
-
-std::string to_string(Delta value) {
-  return kDeltas[static_cast<std::size_t>(value)];
-}
-
-std::string to_string(RouterWeights value) {
-  return kRouterWeights[static_cast<std::size_t>(value)];
-}
-
-std::string to_string(RouterDtype value) {
-  return kRouterDtypes[static_cast<std::size_t>(value)];
 }
 
 }  // namespace perft::cli

@@ -33,6 +33,9 @@ struct CommonOptions {
   bool json = false;                    // the last stdout line is one JSON object
 };
 
+/// As published.
+inline constexpr std::int64_t kDefaultEpochs = 3;
+
 struct FinetuneOptions : CommonOptions {
   std::string model;              // --model DIR
   std::vector<std::string> data;  // --data F[,F...]
@@ -49,7 +52,7 @@ struct FinetuneOptions : CommonOptions {
   RouterWeights router_weights = RouterWeights::own;
   RouterDtype router_dtype = RouterDtype::f32;
 
-  std::int64_t epochs = 3;
+  std::optional<std::int64_t> epochs;            // default: kDefaultEpochs, or the saved run's
   std::optional<std::int64_t> max_steps;         // also the schedule's length; wins over epochs
   std::int64_t batch_size = 16;                  // rows of one optimizer step
   std::optional<std::int64_t> micro_batch_size;  // <= batch_size; default: chosen from the memory budget
@@ -106,10 +109,6 @@ RunConfig resolved_config(const FinetuneOptions& options);
 FinetuneOptions read_run_config(const std::string& path);
 
 /// The command line's spelling of a value: "bf16", "perft-r", "authors-olmoe", ...
-std::string to_string(Compute value);
 std::string to_string(Method value);
-std::string to_string(Delta value);
-std::string to_string(RouterWeights value);
-std::string to_string(RouterDtype value);
 
 }  // namespace perft::cli

@@ -2,9 +2,6 @@
 
 #include "run_folder.hpp"
 
-#include <fcntl.h>   // open
-#include <unistd.h>  // fsync
-
 #include <algorithm>     // std::sort
 #include <charconv>      // step numbers
 #include <filesystem>    // folders
@@ -22,6 +19,10 @@ namespace fs = std::filesystem;
 namespace {
 
 constexpr const char* kCheckpointPrefix = "checkpoint-";
+/// What publishing the result may write.
+constexpr const char* kResultFiles[] = {"adapter_config.json",    "adapter_model.safetensors", "config.json",
+                                        "generation_config.json", "model.safetensors",         "tokenizer.json",
+                                        "tokenizer_config.json"};
 constexpr const char* kTemporaryPrefix = ".checkpoint-";
 
 std::optional<std::int64_t> step_of(const std::string& name) {
@@ -35,20 +36,21 @@ std::optional<std::int64_t> step_of(const std::string& name) {
   return parsed.ec == std::errc() && parsed.ptr == end ? std::optional(step) : std::nullopt;
 }
 
-void sync_folder(const std::string& path) {
-  const int descriptor = ::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  if (descriptor >= 0) {
-    (void)::fsync(descriptor);
-    (void)::close(descriptor);
-  }
-}
-
 }  // namespace
 
-void RunFolder::create() const {
-  check_free();
+void RunFolder::create(const std::string& model) {
+  check_free(model);
   std::error_code error;
-  fs::create_directories(path_, error);
+  fs::path folder;
+  for (const fs::path& part : fs::path(path_)) {
+    folder /= part;
+    if (!part.empty() && fs::create_directory(folder, error)) {
+      made_.push_back(folder.string());
+    }
+    if (error) {
+      break;
+    }
+  }
   check<IoError>(!error, path_, ": cannot make the folder: ", error.message(), "; check --out and its permissions");
 }
 
@@ -57,16 +59,27 @@ void RunFolder::discard_unless_saved() const {
     std::error_code ignored;
     fs::remove(file("run.toml"), ignored);
     fs::remove(file("metrics.jsonl"), ignored);
-    fs::remove(path_, ignored);  // refuses a folder that is not empty
+    for (auto folder = made_.rbegin(); folder != made_.rend(); ++folder) {
+      fs::remove(*folder, ignored);  // refuses a folder that is not empty
+    }
   }
 }
 
-void RunFolder::check_free() const {
+void RunFolder::check_free(const std::string& model) const {
   std::error_code ignored;
   check<IoError>(!fs::exists(path_, ignored) || fs::is_directory(path_, ignored), path_,
                  ": is not a folder, expected one or a new name; give another --out");
-  check<IoError>(!holds_run() && !fs::exists(file("adapter_config.json"), ignored), path_,
-                 ": holds a run already; use --resume to continue it, or another --out");
+  check<IoError>(!fs::equivalent(path_, model, ignored), path_,
+                 ": is the folder of --model, expected one of its own; give another --out");
+  check<IoError>(!holds_run(), path_, ": holds a run already; use --resume to continue it, or another --out");
+  for (const auto& entry : fs::directory_iterator(path_, ignored)) {
+    const std::string name = entry.path().filename().string();
+    check<IoError>(!step_of(name), path_, ": holds ", name, ", which the run would replace; give another --out");
+  }
+  for (const char* name : kResultFiles) {
+    check<IoError>(!fs::exists(file(name), ignored), path_, ": holds ", name,
+                   ", which the run would replace; give another --out");
+  }
 }
 
 bool RunFolder::holds_run() const {
@@ -78,7 +91,14 @@ std::vector<std::int64_t> RunFolder::checkpoints() const {
   std::vector<std::int64_t> steps;
   std::error_code error;
   for (const auto& entry : fs::directory_iterator(path_, error)) {
-    if (const auto step = step_of(entry.path().filename().string())) {
+    const auto holds = [&](const char* name) {
+      std::error_code missing;
+      return fs::is_regular_file(entry.path() / name, missing);
+    };
+    const auto step = step_of(entry.path().filename().string());
+    if (step && holds("training_state.safetensors") &&
+        ((holds("adapter_model.safetensors") && holds("adapter_config.json")) ||
+         (holds("model.safetensors") && holds("config.json")))) {
       steps.push_back(*step);
     }
   }
@@ -101,7 +121,11 @@ void RunFolder::save_checkpoint(std::int64_t step, const std::function<void(cons
   sync_folder(temporary);
   fs::remove_all(checkpoint(step), error);
   fs::rename(temporary, checkpoint(step), error);
-  check<IoError>(!error, checkpoint(step), ": cannot be put in place: ", error.message());
+  if (error) {
+    const std::string reason = error.message();
+    fs::remove_all(temporary, error);
+    fail<IoError>(checkpoint(step), ": cannot be put in place: ", reason, "; make room for it and resume");
+  }
   sync_folder(path_);
 }
 

@@ -13,14 +13,15 @@ class RunFolder {
  public:
   explicit RunFolder(std::string path) : path_(std::move(path)) {}
 
-  /// Throws IoError if the path holds a run already or is not a folder.
-  void check_free() const;
+  /// Throws IoError if the path holds a run already, is not a folder, is the folder `model`, or holds a file or a
+  /// checkpoint folder that the run would replace.
+  void check_free(const std::string& model) const;
 
   /// Makes the folder (with parents) for a new run. Throws IoError as check_free does, or if it cannot be made.
-  void create() const;
+  void create(const std::string& model);
 
   /// Takes back what a new run has written if it failed before its first checkpoint: run.toml, metrics.jsonl, and the
-  /// folder if nothing else is in it.
+  /// folders that create() made.
   void discard_unless_saved() const;
 
   /// Whether a run was begun here.
@@ -46,6 +47,7 @@ class RunFolder {
 
  private:
   std::string path_;
+  std::vector<std::string> made_;  // by create(), outermost first
 };
 
 }  // namespace perft::cli

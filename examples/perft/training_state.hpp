@@ -58,8 +58,9 @@ void save_training_state(const std::string& path, const RunProgress& progress, A
   write_safetensors(path, tensors);
 }
 
+/// What save_training_state wrote after optimizer step `step`. Throws IoError if the file is of another run or step.
 template <class P>
-RunProgress load_training_state(const std::string& path, AdamW<P>& optimizer, bool with_parameters) {
+RunProgress load_training_state(const std::string& path, std::int64_t step, AdamW<P>& optimizer, bool with_parameters) {
   const SafetensorsFile file = SafetensorsFile::open(path);
   const auto entry = [&](const std::string& name) -> const TensorEntry& {
     const TensorEntry* found = file.find(name);
@@ -71,6 +72,11 @@ RunProgress load_training_state(const std::string& path, AdamW<P>& optimizer, bo
   const std::vector<std::int64_t> steps = read_as<std::int64_t>(entry("steps"));
   check<IoError>(counters.size() == 3 && values.size() == 3 && steps.size() == optimizer.parameters().size(), path,
                  ": does not belong to this run's parameters; remove this checkpoint's folder");
+  bool whole = counters[0] == step && counters[1] >= -1 && counters[1] <= step && counters[2] >= 0;
+  for (const std::int64_t count : steps) {
+    whole = whole && count >= 0 && count <= step;
+  }
+  check<IoError>(whole, path, ": its counters are not those of step ", step, "; remove this checkpoint's folder");
   for (std::size_t i = 0; i < steps.size(); ++i) {
     Parameter<P>& parameter = *optimizer.parameters()[i];
     auto& state = optimizer.state()[i];

@@ -146,6 +146,172 @@ def refuses_numbers_that_are_not_finite():
     check("not finite" in text and not os.path.exists(os.path.join(work, "overflow")), f"weights that overflow: {text!r}")
 
 
+def shapes_of_resuming():
+    """What a resumed run may change, and what it takes over from run.toml when it is not given."""
+    finetune("shape", "--max-steps", "6", "--micro-batch-size", "2")
+    weights = os.path.join(work, "shape", WEIGHTS)
+    before = open(weights, "rb").read()
+    result = finetune("shape", "--resume")
+    check(result["steps"] == 6 and open(weights, "rb").read() == before, "--resume without --max-steps does not take 6 steps")
+    text = finetune("shape", "--max-steps", "2", "--resume", ok=False)
+    check("has 6 steps and this one 2" in text, f"a shorter run is resumed: {text!r}")
+    os.rename(os.path.join(work, "shape"), os.path.join(work, "moved"))
+    check(finetune("./moved", "--max-steps", "9", "--resume")["steps"] == 9, "a moved run does not go on to more steps")
+    os.mkdir(os.path.join(work, "moved", "checkpoint-99"))
+    open(os.path.join(work, "moved", "checkpoint-98"), "w").close()
+    check(finetune("moved", "--max-steps", "10", "--resume")["steps"] == 10, "an empty checkpoint-99 is taken for a checkpoint")
+    state = os.path.join(work, "moved", "checkpoint-10", "training_state.safetensors")
+    with open(state, "rb") as file:
+        bytes_ = bytearray(file.read())
+    header = int.from_bytes(bytes_[:8], "little")
+    begin = json.loads(bytes_[8:8 + header])["counters"]["data_offsets"][0] + 8 + header
+    bytes_[begin:begin + 8] = (-7).to_bytes(8, "little", signed=True)
+    with open(state, "wb") as file:
+        file.write(bytes_)
+    text = finetune("moved", "--max-steps", "12", "--resume", ok=False)
+    check("not those of step 10" in text, f"counters that lie: {text!r}")
+    finetune("gone", "--max-steps", "3")
+    shutil.rmtree(os.path.join(work, "gone", "checkpoint-3"))
+    os.remove(os.path.join(work, "gone", WEIGHTS))
+    text = finetune("gone", "--resume", ok=False)
+    check("perft: error:" in text, f"a run without checkpoint and result: {text!r}")
+
+
+def losses_of_data_and_folders():
+    """Nothing that is there is replaced or removed, and rows that teach nothing are not trained on."""
+    weights = os.path.join(model, "model.safetensors")
+    before = open(weights, "rb").read()
+    for method in ("full", "perft-r"):
+        text = finetune("model", "--max-steps", "1", "--val-size", "0", ok=False, method=method)
+        check("--model" in text and open(weights, "rb").read() == before, f"{method}: --out is the model: {text!r}")
+    os.makedirs(os.path.join(work, "mine"))
+    finetune("mine", "--max-steps", "1", "--val-size", "0", "--warmup", "0", "--lr", "1e39", ok=False)
+    check(os.path.isdir(os.path.join(work, "mine")), "a failed run removed a folder of the user's")
+    finetune("par/x/y", "--max-steps", "1", "--val-size", "0", "--warmup", "0", "--lr", "1e39", ok=False)
+    check(not os.path.exists(os.path.join(work, "par")), "a failed run left folders that it had made")
+    text = finetune("masked", "--max-steps", "1", "--train-on-inputs", "false", "--cutoff", "45", "--val-size", "46", ok=False)
+    check("keeps a label" in text and not os.path.exists(os.path.join(work, "masked")), f"rows without a target: {text!r}")
+
+
+def tables_come_first():
+    """Without --json the tables stand before the first loss, with it they do too; the last line alone is JSON."""
+    command = [BINARY, "finetune", "--model", model, "--data", data, "--out", os.path.join(work, "shown"), "--method", "perft-r",
+               "--experts", "4", "--rank", "4", "--max-steps", "1", "--dtype", "f32", "--val-size", "8", "--batch-size", "4",
+               "--cutoff", "48", "--micro-batch-size", "2", "--memory-budget", "1", "--prompt", "perft-paper"]
+    shown = subprocess.run(command, capture_output=True, text=True)
+    lines = shown.stdout.splitlines()
+    check(shown.returncode == 0 and shown.stderr == "", f"tables: {shown.returncode} {shown.stderr!r}")
+    table = [line.split() for line in lines]
+    # 2 layers, hidden 32: A [4, 32] and B [32, 4] of 4 experts, and the router [4, 32].
+    check(["mlp.perft.experts.*.lora_A", "2", "8", "1,024"] in [row[:4] for row in table], f"trained table: {lines[:5]}")
+    check(["mlp.perft.experts.*.lora_B", "2", "8", "1,024"] in [row[:4] for row in table], f"trained table: {lines[:5]}")
+    check(["mlp.perft.router", "2", "2", "256"] in [row[:4] for row in table], f"trained table: {lines[:5]}")
+    check(["all", "2", "18", "2,304"] in [row[:4] for row in table], f"trained table: {lines[:5]}")
+    check("rows                           48   (40 to train, 8 held back)" in lines, "data table: rows")
+    check("rows without EOS               48" in lines and "truncated rows                 48   (cutoff 48 tokens)" in lines,
+          "data table: the published prompt is longer than 48 tokens")
+    check("padding rows                   hf   (hf: a row's first token is scored on padding; ignore: it is not)" in lines,
+          "data table: padding rows of --prompt perft-paper")
+    check("micro-batch                     2   (of 4 rows; nothing computed again for backward)" in lines, "plan table")
+    first = next(i for i, line in enumerate(lines) if line.startswith("step 0: validation loss"))
+    check(any(line.startswith("activations") for line in lines[:first]), "the plan is not printed before step 1")
+    command[command.index("--out") + 1] = os.path.join(work, "shown-json")
+    with_json = subprocess.run([*command, "--json"], capture_output=True, text=True).stdout.splitlines()
+    check(with_json[:first] == lines[:first] and json.loads(with_json[-1])["steps"] == 1, "--json drops the tables")
+
+
+def schedule_clip_and_decay():
+    """What each option does to one or a few steps, from its definition."""
+    finetune("lr", "--max-steps", "5", "--warmup", "2", "--lr", "1e-3")
+    rates = [line["lr"] for line in metrics("lr") if "lr" in line]
+    expected = [1e-3 * f for f in (0, 1 / 2, 1, 2 / 3, 1 / 3)]  # linear to step 2, then to 0 at step 5
+    check(all(abs(a - b) < 1e-12 for a, b in zip(rates, expected)), f"learning rates {rates}, expected {expected}")
+    still = ["--max-steps", "1", "--warmup", "0", "--val-size", "0", "--dropout", "0"]
+    finetune("free", *still, "--clip", "0")
+    finetune("clipped", *still, "--clip", "1e-9")
+    check(metrics("free")[0]["grad_norm"] == metrics("clipped")[0]["grad_norm"], "grad_norm is not that before clipping")
+    # Adam's first step is lr * g / (|g| + 1e-8): a gradient clipped far below 1e-8 hardly moves anything.
+    moved = {name: difference(name, "frozen") for name in ("free", "clipped")} if finetune("frozen", *still, "--lr", "1e-30") else {}
+    check(moved["free"] > 1e-3 and moved["clipped"] < 0.2 * moved["free"], f"--clip: largest changes {moved}")
+    finetune("decayed", *still, "--weight-decay", "0.5", "--clip", "1e-30", "--lr", "0.1")
+    ratios = [a / b for a, b in zip(values("decayed"), values("frozen")) if abs(b) > 1e-2]
+    check(ratios and all(abs(r - 0.95) < 1e-3 for r in ratios), "--weight-decay 0.5 at lr 0.1 does not shrink by 0.95")
+    finetune("masked-inputs", "--max-steps", "1", "--cutoff", "128", "--train-on-inputs", "false")
+    finetune("all-inputs", "--max-steps", "1", "--cutoff", "128")
+    check(metrics("masked-inputs")[0]["val_loss"] != metrics("all-inputs")[0]["val_loss"], "--train-on-inputs changes nothing")
+    finetune("hf", "--max-steps", "1", "--pad-rows", "hf", "--cutoff", "128")
+    check(metrics("hf")[0]["val_loss"] != metrics("all-inputs")[0]["val_loss"], "--pad-rows hf changes nothing")
+
+
+def values(out):
+    """All F32 numbers of an adapter, in the file's order."""
+    import array
+    with open(os.path.join(work, out, WEIGHTS), "rb") as file:
+        size = int.from_bytes(file.read(8), "little")
+        file.read(size)
+        return array.array("f", file.read())
+
+
+def difference(a, b):
+    return max(abs(x - y) for x, y in zip(values(a), values(b)))
+
+
+def bf16_runs():
+    """The default compute type trains; with --router-dtype bf16 routers hold bf16 numbers and nothing else does."""
+    import struct
+    first = finetune("bf16", "--max-steps", "8", "--dtype", "bf16")
+    losses = [line["val_loss"] for line in metrics("bf16") if "val_loss" in line]
+    check(losses[-1] < losses[0] and first["steps"] == 8, f"bf16: validation losses {losses}")
+    finetune("routers", "--max-steps", "4", "--router-dtype", "bf16", "--dtype", "bf16")
+    with open(os.path.join(work, "routers", WEIGHTS), "rb") as file:
+        header = json.loads(file.read(struct.unpack("<Q", file.read(8))[0]))
+        data_section = file.read()
+    rounded = {True: set(), False: set()}
+    for name, tensor in header.items():
+        if name != "__metadata__":
+            begin, end = tensor["data_offsets"]
+            words = struct.unpack(f"<{(end - begin) // 4}I", data_section[begin:end])
+            rounded[name.endswith(".perft.router.weight")].add(all(word & 0xffff == 0 for word in words))
+    check(rounded[True] == {True} and rounded[False] == {False}, f"--router-dtype bf16: rounded {rounded}")
+
+
+def signals_end_it():
+    """SIGINT and SIGTERM: 130 and 143 while data is read, and a saved state while it trains."""
+    for number, code in ((signal.SIGINT, 130), (signal.SIGTERM, 143)):
+        fifo = os.path.join(work, f"fifo-{number}")
+        os.mkfifo(fifo)
+        command = [BINARY, "finetune", "--model", model, "--data", fifo, "--out", os.path.join(work, f"loading-{number}"),
+                   "--method", "perft-s"]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        time.sleep(0.3)  # it blocks on opening the pipe
+        process.send_signal(number)
+        out, err = process.communicate(timeout=20)
+        check(process.returncode == code and out == b"" and err == b"", f"signal {number} while loading: {process.returncode}")
+        check(not os.path.exists(os.path.join(work, f"loading-{number}")), f"signal {number} while loading left a folder")
+    command = [BINARY, "finetune", "--model", model, "--data", data, "--out", os.path.join(work, "term"), "--method", "perft-r",
+               *COMMON, "--max-steps", "400"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    path = os.path.join(work, "term", "metrics.jsonl")
+    for _ in range(20000):
+        if os.path.exists(path) and sum(1 for _ in open(path)) >= 3 or process.poll() is not None:
+            break
+        time.sleep(0.001)
+    process.send_signal(signal.SIGTERM)
+    out, _ = process.communicate(timeout=60)
+    check(process.returncode == 143 and out == b"", f"SIGTERM while training: {process.returncode} {out[:80]!r}")
+    check(any(name.startswith("checkpoint-") for name in os.listdir(os.path.join(work, "term"))), "SIGTERM saved no state")
+    # A reader that goes away: one error line and nothing left, not a death by SIGPIPE.
+    command = [BINARY, "finetune", "--model", model, "--data", data, "--out", os.path.join(work, "piped"), "--method", "perft-r",
+               *[word for word in COMMON if word != "--json"], "--max-steps", "2"]
+    read, write = os.pipe()
+    os.close(read)
+    process = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, text=True)
+    os.close(write)
+    check(process.returncode == 1 and process.stderr.startswith("perft: error: stdout: cannot write the tables"),
+          f"a closed stdout: {process.returncode} {process.stderr!r}")
+    check(not os.path.exists(os.path.join(work, "piped")), "a closed stdout: a folder is left")
+
+
 def saved_adapter_is_the_best():
     import struct
     finetune("best", "--max-steps", "6")
@@ -164,7 +330,9 @@ def main():
         return 1
     try:
         prepare()
-        for part in (methods, repeats, resumes, saved_adapter_is_the_best, refuses_numbers_that_are_not_finite):
+        for part in (methods, repeats, resumes, shapes_of_resuming, losses_of_data_and_folders, tables_come_first,
+                     schedule_clip_and_decay, bf16_runs, signals_end_it, saved_adapter_is_the_best,
+                     refuses_numbers_that_are_not_finite):
             part()
     finally:
         shutil.rmtree(work)

@@ -101,10 +101,15 @@ TEST_CASE("a micro-batch is the most rows that fit, and recomputation comes befo
   ActivationShape olmoe{2048, 2048, 2048, 16, 1024, 64, 8, 16, 50304, 2, 4, false};
   const std::int64_t one = activation_bytes(olmoe, 256, Recompute::kNone);
   const std::int64_t four = activation_bytes(olmoe, 4 * 256, Recompute::kNone);
-  CHECK(plan_micro_batch(olmoe, 16, 256, four).rows == 4);
-  CHECK(plan_micro_batch(olmoe, 16, 256, four - 1).rows == 2);
-  CHECK(plan_micro_batch(olmoe, 16, 256, one).recompute == Recompute::kNone);
-  CHECK(plan_micro_batch(olmoe, 16, 256, one - 1).recompute == Recompute::kGateUp);
-  CHECK(plan_micro_batch(olmoe, 16, 256, 1).recompute == Recompute::kLayer);
-  CHECK(plan_micro_batch(olmoe, 16, 256, 1).rows == 1);
+  CHECK(plan_micro_batch(olmoe, 16, 1, 256, four).rows == 4);
+  CHECK(plan_micro_batch(olmoe, 16, 1, 256, four - 1).rows == 2);
+  CHECK(plan_micro_batch(olmoe, 16, 1, 256, one).recompute == Recompute::kNone);
+  CHECK(plan_micro_batch(olmoe, 16, 1, 256, one - 1).recompute == Recompute::kGateUp);
+  CHECK(plan_micro_batch(olmoe, 16, 1, 256, 1).recompute == Recompute::kLayer);
+  CHECK(plan_micro_batch(olmoe, 16, 1, 256, 1).rows == 1);
+  CHECK(plan_micro_batch(olmoe, 16, 1, 256, 1).bytes == activation_bytes(olmoe, 256, Recompute::kLayer));
+  // A number of rows that was asked for is kept, whatever the budget.
+  CHECK(plan_micro_batch(olmoe, 4, 4, 256, four).recompute == Recompute::kNone);
+  CHECK(plan_micro_batch(olmoe, 4, 4, 256, four - 1).recompute == Recompute::kGateUp);
+  CHECK(plan_micro_batch(olmoe, 4, 4, 256, 1).rows == 4);
 }

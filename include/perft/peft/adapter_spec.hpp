@@ -3,6 +3,7 @@
 
 #include <algorithm>    // std::find
 #include <array>        // names
+#include <cmath>        // std::isfinite
 #include <cstdint>      // sizes
 #include <string>       // targets
 #include <string_view>  // names
@@ -69,7 +70,8 @@ inline void check_spec(const AdapterSpec& spec) {
     }
   }
   check<ValueError>(spec.dropout >= 0 && spec.dropout < 1, "adapter: dropout ", spec.dropout, ", expected [0, 1)");
-  check<ValueError>(spec.alpha > 0 && spec.alpha < 1e9, "adapter: alpha ", spec.alpha, ", expected a positive number");
+  check<ValueError>(spec.alpha > 0 && std::isfinite(spec.alpha), "adapter: alpha ", spec.alpha,
+                    ", expected a positive number");
   const bool lora = spec.method == Method::kLora;
   if (spec.method == Method::kPerftR || spec.method == Method::kPerftD) {
     check<ValueError>(spec.experts >= 1, "adapter: ", spec.experts, " experts, expected at least 1");

@@ -65,22 +65,20 @@ struct MicroBatchPlan {
   std::int64_t bytes = 0;  // planned peak of activations
 };
 
-/// The most rows (at most `batch_rows`, of `row_tokens` tokens) whose activations fit `budget` without recomputation;
-/// if not even one row does, the cheapest recomputation that makes one fit (or the last, if none does).
-inline MicroBatchPlan plan_micro_batch(const ActivationShape& shape, std::int64_t batch_rows, std::int64_t row_tokens,
-                                       std::int64_t budget) {
+/// The most rows (from `most_rows` down by halves to `fewest_rows`, of `row_tokens` tokens) whose activations fit
+/// `budget` without recomputation; if not even the fewest do, the cheapest recomputation that makes them fit; if none
+/// does, the fewest rows with the most recomputation, whose bytes exceed the budget.
+inline MicroBatchPlan plan_micro_batch(const ActivationShape& shape, std::int64_t most_rows, std::int64_t fewest_rows,
+                                       std::int64_t row_tokens, std::int64_t budget) {
   MicroBatchPlan plan;
   for (const Recompute recompute : {Recompute::kNone, Recompute::kGateUp, Recompute::kLayer}) {
-    plan.recompute = recompute;
-    for (plan.rows = batch_rows; plan.rows >= 1; plan.rows = plan.rows / 2) {
-      plan.bytes = activation_bytes(shape, plan.rows * row_tokens, recompute);
+    for (std::int64_t rows = most_rows; rows >= fewest_rows; rows /= 2) {
+      plan = {rows, recompute, activation_bytes(shape, rows * row_tokens, recompute)};
       if (plan.bytes <= budget) {
         return plan;
       }
     }
   }
-  plan.rows = 1;
-  plan.bytes = activation_bytes(shape, row_tokens, Recompute::kLayer);
   return plan;
 }
 

@@ -59,7 +59,8 @@ class Trainer {
 
   /// One optimiser step over `rows`, cut into micro-batches: lm is the token mean over the whole batch, aux is taken
   /// per micro-batch and weighted by its share of the batch's real tokens (spec of gradient accumulation: docs/cli.md).
-  /// `step` keys dropout. If a loss is not finite, throws NonFiniteError before anything has changed.
+  /// `step` keys dropout. If a loss or a gradient is not finite, throws NonFiniteError (NonFiniteGradient)
+  /// with parameters and moments as they were; gradients are then worth nothing.
   StepResult step(std::span<const EncodedRow> rows, std::uint64_t step, double lr) {
     const std::vector<Batch> batches = micro_batches(rows);
     StepResult result;
