@@ -3,6 +3,7 @@
 // perft::io or perft::text to have them. Written by tools/umbrella.py --write.
 
 #include "perft/autograd/checkpoint.hpp"
+#include "perft/autograd/device_functions.hpp"
 #include "perft/autograd/parameter.hpp"
 #include "perft/autograd/tape.hpp"
 #include "perft/autograd/variable.hpp"

@@ -50,7 +50,8 @@ TEST_CASE("make_context carries the batch's segments, dropout keys, real tokens 
   CHECK(c.tokens->column == std::vector<std::int32_t>{0, 1, 0});
   CHECK(*c.real == std::vector<std::uint8_t>{1, 1, 0});
   // RoPE of (1, 0 | 0, 0) at position 4: (cos 4, sin 4) in the first pair.
-  const auto x = perft::rope<double>(harness::tensor<double>({0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0}, {3, 4}), c.rope);
+  const auto x = perft::rope(
+      perft::Variable<double>(harness::tensor<double>({0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0}, {3, 4})), c.rope);
   CHECK(support::close(x.value().span()[8], std::cos(4.0), {.abs = 1e-12}));
   CHECK(support::close(x.value().span()[10], std::sin(4.0), {.abs = 1e-12}));
 }

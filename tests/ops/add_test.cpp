@@ -11,6 +11,7 @@ using perft::Recording;
 using perft::ShapeError;
 using perft::Tape;
 using perft::Tensor;
+using perft::Variable;
 using support::close;
 
 namespace {
@@ -88,10 +89,10 @@ TEST_CASE("add: only the inputs that want one get a gradient") {
   const auto x = tensor<float>({1, 2}, {1, 2});
   Tape tape;
   Recording recording(tape);
-  CHECK_FALSE(perft::add<float, float>(x, x).needs_gradient());
+  CHECK_FALSE(perft::add(Variable<float>(x), Variable<float>(x)).needs_gradient());
   CHECK(tape.size() == 0);
   const Leaf<float> y(tape, x);
-  const auto z = perft::add<float, float>(x, y.variable);
+  const auto z = perft::add(Variable<float>(x), y.variable);
   tape.add_gradient(z.edge(), x);
   tape.backward();
   CHECK(values(tape.take_gradient<float>(y.edge)) == Values{1, 2});

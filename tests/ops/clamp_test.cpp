@@ -12,6 +12,7 @@ using perft::Recording;
 using perft::ShapeError;
 using perft::Tape;
 using perft::Tensor;
+using perft::Variable;
 using support::close;
 
 TEMPLATE_TEST_CASE("clamp: value and gradient through the tape are those of the reference", "", double, float, bf16) {
@@ -62,7 +63,7 @@ TEST_CASE("clamp: a limit that rounds up lets the rounded limit pass, forward an
 TEST_CASE("clamp: frozen x records nothing; a strided x is refused") {
   Tape tape;
   Recording recording(tape);
-  CHECK_FALSE(perft::clamp<float>(Tensor<float>::zeros({2, 3}), 1.0).needs_gradient());
+  CHECK_FALSE(perft::clamp(Variable<float>(Tensor<float>::zeros({2, 3})), 1.0).needs_gradient());
   CHECK(tape.size() == 0);
   CHECK(error_text<ShapeError>([] {
           perft::clamp_forward(Tensor<float>::zeros({2, 3}).transpose(0, 1), 1.0);

@@ -9,6 +9,7 @@ using perft::Recording;
 using perft::ShapeError;
 using perft::Tape;
 using perft::Tensor;
+using perft::Variable;
 
 TEMPLATE_TEST_CASE("first_columns: the columns, and a gradient padded with zeros", "", double, float) {
   const auto x = tensor<TestType>({1, 2, 3, 4, 5, 6}, {2, 3});
@@ -27,15 +28,15 @@ TEMPLATE_TEST_CASE("first_columns: the columns, and a gradient padded with zeros
 
 TEST_CASE("first_columns: none, all, and no rows") {
   const auto x = tensor<float>({1, 2}, {1, 2});
-  CHECK(perft::first_columns<float>(x, 0).shape() == perft::Shape{1, 0});
-  CHECK(values(perft::first_columns<float>(x, 2).value()) == Values{1, 2});
-  CHECK(perft::first_columns<float>(Tensor<float>::zeros({0, 3}), 2).shape() == perft::Shape{0, 2});
+  CHECK(perft::first_columns(Variable<float>(x), 0).shape() == perft::Shape{1, 0});
+  CHECK(values(perft::first_columns(Variable<float>(x), 2).value()) == Values{1, 2});
+  CHECK(perft::first_columns(Variable<float>(Tensor<float>::zeros({0, 3})), 2).shape() == perft::Shape{0, 2});
 }
 
 TEST_CASE("first_columns: error texts") {
   CHECK(error_text<ShapeError>([] {
-          perft::first_columns<float>(Tensor<float>::zeros({2, 3}), 4);
+          perft::first_columns(Variable<float>(Tensor<float>::zeros({2, 3})), 4);
         }) == "slice: [0, 4) of dimension 1 of [2, 3]");
-  CHECK(error_text<ShapeError>([] { perft::first_columns<float>(Tensor<float>::zeros({2}), 1); }) ==
+  CHECK(error_text<ShapeError>([] { perft::first_columns(Variable<float>(Tensor<float>::zeros({2})), 1); }) ==
         "slice: [0, 1) of dimension 1 of [2]");
 }

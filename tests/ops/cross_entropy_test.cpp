@@ -70,10 +70,10 @@ TEST_CASE("cross_entropy: a trained head behind a constant; nothing wanted, noth
   Weight<float> head("lm_head", tensor<float>(numbers(6, 2), {2, 3}));
   Tape tape;
   Recording recording(tape);
-  CHECK_FALSE(perft::cross_entropy<float>(h, head, scored, 1.0).needs_gradient());
+  CHECK_FALSE(perft::cross_entropy(perft::Variable<float>(h), head, scored, 1.0).needs_gradient());
   CHECK(tape.size() == 0);
   head.make_trainable();
-  const auto loss = perft::cross_entropy<float>(h, head, scored, 1.0);
+  const auto loss = perft::cross_entropy(perft::Variable<float>(h), head, scored, 1.0);
   tape.add_gradient(loss.edge(), Tensor<float>::full({1}, 1.0F));
   tape.backward();
   CHECK(head.trained()->gradient().defined());

@@ -124,7 +124,7 @@ TEST_CASE("linear: a trained weight behind a constant gives dW alone") {
   w.make_trainable();
   Tape tape;
   Recording recording(tape);
-  const auto y = perft::linear<float, float>(tensor<float>(numbers(12, 2), {4, 3}), w);
+  const auto y = perft::linear<float>(perft::Variable<float>(tensor<float>(numbers(12, 2), {4, 3})), w);
   CHECK(tape.saved_bytes() == 4 * 3 * 4);
   tape.add_gradient(y.edge(), Tensor<float>::full({4, 2}, 1.0F));
   tape.backward();

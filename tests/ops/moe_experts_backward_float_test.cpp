@@ -32,8 +32,8 @@ TEST_CASE("moe_experts: an expert no token chose gets zeros, not nothing") {
   }
   perft::Tape tape;
   perft::Recording recording(tape);
-  const auto y =
-      perft::moe_experts<float>(moe.x, moe.weights, moe.plan, moe.experts, nullptr, HiddenPolicy::kRecompute);
+  const auto y = perft::moe_experts(perft::Variable<float>(moe.x), moe.weights, moe.plan, moe.experts, nullptr,
+                                    HiddenPolicy::kRecompute);
   tape.add_gradient(y.edge(), moe.dy);
   tape.backward();
   CHECK(values(moe.experts[3].gate.trained()->gradient()) == Values(35, 0.0));

@@ -34,8 +34,8 @@ TEST_CASE("moe_experts: y is that of the reference, with and without LoRA and dr
 
 TEST_CASE("moe_experts: nothing recorded keeps nothing") {
   const MoeCase<float> moe({6, 2, 4, 5, 7}, kAll, 0, 0, 0);
-  const auto y =
-      perft::moe_experts<float>(moe.x, moe.weights, moe.plan, moe.experts, nullptr, perft::HiddenPolicy::kSave);
+  const auto y = perft::moe_experts(perft::Variable<float>(moe.x), moe.weights, moe.plan, moe.experts, nullptr,
+                                    perft::HiddenPolicy::kSave);
   CHECK_FALSE(y.needs_gradient());
 }
 

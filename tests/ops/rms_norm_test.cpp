@@ -13,6 +13,7 @@ using perft::Recording;
 using perft::ShapeError;
 using perft::Tape;
 using perft::Tensor;
+using perft::Variable;
 using support::close;
 
 namespace {
@@ -96,7 +97,7 @@ TEST_CASE("rms_norm: what is frozen has no gradient, and bytes are kept only if 
   SECTION("nothing is wanted: nothing is recorded") {
     Tape tape;
     Recording recording(tape);
-    CHECK_FALSE(perft::rms_norm<bf16>(x, w, kEps).needs_gradient());
+    CHECK_FALSE(perft::rms_norm(Variable<bf16>(x), w, kEps).needs_gradient());
     CHECK(tape.size() == 0);
   }
   SECTION("frozen w") {
@@ -115,7 +116,7 @@ TEST_CASE("rms_norm: what is frozen has no gradient, and bytes are kept only if 
     w.set_trainable(true);
     Tape tape;
     Recording recording(tape);
-    const auto y = perft::rms_norm<bf16>(x, w, kEps);
+    const auto y = perft::rms_norm(Variable<bf16>(x), w, kEps);
     CHECK(tape.saved_bytes() == 3 * 7 * 2 + 3 * 4);
     tape.add_gradient(y.edge(), x);
     tape.backward();

@@ -59,7 +59,7 @@ TEST_CASE("rope: frozen x records nothing") {
   const auto table = perft::rope_table<float>(Positions{1}, 2, 100.0);
   Tape tape;
   Recording recording(tape);
-  CHECK_FALSE(perft::rope<float>(Tensor<float>::zeros({1, 2}), table).needs_gradient());
+  CHECK_FALSE(perft::rope(perft::Variable<float>(Tensor<float>::zeros({1, 2})), table).needs_gradient());
   CHECK(tape.size() == 0);
 }
 

@@ -153,7 +153,7 @@ TEMPLATE_TEST_CASE("router_topk: the auxiliary loss of two pooled layers reaches
       const auto b = perft::router_topk<P>(second.variable, k, renormalise, {}, balance, real, true);
       // A recomputation's router reads the statistics but does not add to them.
       const auto before = balance->rows();
-      perft::router_topk<P>(logits[0], k, renormalise, a.ids, balance, real, false);
+      perft::router_topk(perft::Variable<P>(logits[0]), k, renormalise, a.ids, balance, real, false);
       CHECK(balance->rows() == before);
       CHECK(before == 6);
       CHECK(close(balance->value(), reference::load_balance<double>({values(logits[0]), values(logits[1])}, mask, 5, 2),
@@ -192,7 +192,8 @@ TEST_CASE("router_topk: frozen logits record nothing but are counted") {
   const auto balance = std::make_shared<LoadBalance>(3);
   Tape tape;
   Recording recording(tape);
-  perft::router_topk<float>(tensor<float>(numbers(6, 1), {2, 3}), 1, true, {}, balance, all_real(2), true);
+  perft::router_topk(perft::Variable<float>(tensor<float>(numbers(6, 1), {2, 3})), 1, true, {}, balance, all_real(2),
+                     true);
   CHECK(tape.size() == 0);
   CHECK(balance->rows() == 2);
 }

@@ -12,6 +12,7 @@ using perft::Recording;
 using perft::ShapeError;
 using perft::Tape;
 using perft::Tensor;
+using perft::Variable;
 using support::close;
 
 TEMPLATE_TEST_CASE("swiglu: value and gradients through the tape are those of the reference", "", double, float, bf16) {
@@ -50,10 +51,10 @@ TEST_CASE("swiglu: only the inputs that want one get a gradient; frozen inputs r
   const auto x = tensor<float>(numbers(6, 1), {2, 3});
   Tape tape;
   Recording recording(tape);
-  CHECK_FALSE(perft::swiglu<float>(x, x).needs_gradient());
+  CHECK_FALSE(perft::swiglu(Variable<float>(x), Variable<float>(x)).needs_gradient());
   CHECK(tape.size() == 0);
   const Leaf<float> up(tape, x);
-  const auto a = perft::swiglu<float>(x, up.variable);
+  const auto a = perft::swiglu(Variable<float>(x), up.variable);
   tape.add_gradient(a.edge(), x);
   tape.backward();
   CHECK(tape.take_gradient<float>(up.edge).defined());

@@ -11,10 +11,10 @@ namespace perft::inline PERFT_ABI {
 
 /// Saves the segment's input and the callable. `run(x, recomputing)` must give the same values both times: dropout is
 /// counter-based, and routers replay the choices of the first pass.
-template <class T, class Run>
+template <class T, class Device, class Run>
 class CheckpointNode final : public Node {
  public:
-  CheckpointNode(Edge x_edge, Edge y_edge, Tensor<T> x, Run run)
+  CheckpointNode(Edge x_edge, Edge y_edge, Tensor<T, Device> x, Run run)
       : x_edge_(x_edge), y_edge_(y_edge), x_(std::move(x)), run_(std::move(run)) {}
 
   std::string_view name() const override { return "checkpoint"; }
@@ -22,19 +22,19 @@ class CheckpointNode final : public Node {
   std::size_t saved_bytes() const override { return x_.bytes(); }
 
   void backward(Tape& tape) override {
-    Tensor<T> dy = tape.take_gradient<T>(y_edge_);
+    Tensor<T, Device> dy = tape.take_gradient<T, Device>(y_edge_);
     if (!dy.defined()) {
       return;
     }
     Tape inner;
     Recording recording(inner);
-    const Variable<T> x = x_edge_.needed() ? leaf(inner, x_) : Variable<T>(x_);
+    const Variable<T, Device> x = x_edge_.needed() ? leaf(inner, x_) : Variable<T, Device>(x_);
     const Edge x_inner = x.edge();
-    const Variable<T> y = run_(x, true);
+    const Variable<T, Device> y = run_(x, true);
     inner.add_gradient(y.edge(), std::move(dy));
     inner.backward();
     if (x_inner.needed()) {
-      Tensor<T> dx = inner.take_gradient<T>(x_inner);
+      Tensor<T, Device> dx = inner.take_gradient<T, Device>(x_inner);
       if (dx.defined()) {
         tape.add_gradient(x_edge_, std::move(dx));
       }
@@ -44,21 +44,21 @@ class CheckpointNode final : public Node {
  private:
   Edge x_edge_;
   Edge y_edge_;
-  Tensor<T> x_;
+  Tensor<T, Device> x_;
   Run run_;
 };
 
 /// y = run(x, false) with nothing recorded inside. `trains`: the segment holds trainable parameters, so it must be run
 /// again even if x needs no gradient. What `run` refers to must outlive the tape.
-template <class T, class Run>
-Variable<T> checkpoint(const Variable<T>& x, bool trains, Run run) {
-  Variable<T> y;
+template <class T, class Device, class Run>
+Variable<T, Device> checkpoint(const Variable<T, Device>& x, bool trains, Run run) {
+  Variable<T, Device> y;
   {
     NoRecording pause;
-    y = run(Variable<T>(x.value()), false);
+    y = run(Variable<T, Device>(x.value()), false);
   }
   return differentiable(y.value(), x.needs_gradient() || trains, [&](Edge y_edge) {
-    return std::make_unique<CheckpointNode<T, Run>>(x.edge(), y_edge, x.value(), std::move(run));
+    return std::make_unique<CheckpointNode<T, Device, Run>>(x.edge(), y_edge, x.value(), std::move(run));
   });
 }
 

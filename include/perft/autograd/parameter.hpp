@@ -4,6 +4,7 @@
 #include <string>   // hub names
 #include <utility>  // std::move
 
+#include "perft/autograd/device_functions.hpp"
 #include "perft/core/tensor.hpp"
 
 namespace perft::inline PERFT_ABI {
@@ -54,7 +55,7 @@ class Parameter {
   Tensor<T, Device>& gradient_accumulator() {
     check<ValueError>(trainable_, "parameter '", name_, "' is frozen: it has no gradient to add into");
     if (!gradient_.defined()) {
-      gradient_ = Tensor<T, Device>::zeros(value_.shape());
+      gradient_ = zeros_like(value_);
     }
     return gradient_;
   }

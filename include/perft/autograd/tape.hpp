@@ -10,6 +10,7 @@
 #include <utility>      // std::move
 #include <vector>       // nodes and slots
 
+#include "perft/autograd/device_functions.hpp"
 #include "perft/core/accumulate.hpp"
 #include "perft/core/error.hpp"
 #include "perft/core/tensor.hpp"
@@ -62,7 +63,8 @@ class Tape {
   void record(std::unique_ptr<Node> node) { nodes_.push_back(std::move(node)); }
 
   /// Adds a gradient to an edge; a no-op if it is not needed. The first gradient is kept without copying; the next is
-  /// added in place if nobody else holds the first, else into a copy.
+  /// added in place if nobody else holds the first, else into a copy. A device needs
+  /// accumulate() and copy_of().
   template <class T, class Device>
   void add_gradient(Edge edge, Tensor<T, Device> gradient) {
     if (!edge.needed()) {
@@ -78,10 +80,10 @@ class Tape {
       if (gradient.unique() && gradient.contiguous()) {
         std::swap(sum, gradient);
       } else {
-        sum = sum.clone();
+        sum = copy_of(sum);
       }
     }
-    accumulate(sum, gradient.contiguous() ? gradient : gradient.clone());
+    accumulate(sum, gradient.contiguous() ? gradient : copy_of(gradient));
   }
 
   /// The gradient that reached an edge, or an undefined tensor if none did. Leaves the slot empty.

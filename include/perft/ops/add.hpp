@@ -3,6 +3,7 @@
 
 #include <memory>       // nodes
 #include <string_view>  // node name
+#include <type_traits>  // casts that are none
 
 #include "perft/autograd/variable.hpp"
 #include "perft/core/parallel.hpp"
@@ -22,18 +23,28 @@ void elementwise(std::int64_t n, F&& f) {
   });
 }
 
-/// A tensor in another floating type (rounded or widened); the same tensor if the type is the same.
+}  // namespace detail
+
+/// x rounded to (or widened into) another floating type, element by element. x contiguous, any shape.
 template <class To, class From>
-Tensor<To> cast(const Tensor<From>& x) {
+Tensor<To> cast_forward(const Tensor<From>& x) {
+  Tensor<To> out = Tensor<To>::empty(x.shape());
+  To* to = out.mutable_data();
+  const From* from = x.span().data();
+  parallel_for(x.numel(), std::int64_t{1} << 14,
+               [&](std::int64_t begin, std::int64_t end) { vec::convert(from + begin, to + begin, end - begin); });
+  return out;
+}
+
+namespace detail {
+
+/// cast_forward, or the tensor itself if it is of that type.
+template <class To, class From, class Device>
+Tensor<To, Device> cast(const Tensor<From, Device>& x) {
   if constexpr (std::is_same_v<To, From>) {
     return x;
   } else {
-    Tensor<To> out = Tensor<To>::empty(x.shape());
-    To* to = out.mutable_data();
-    const From* from = x.span().data();
-    parallel_for(x.numel(), std::int64_t{1} << 14,
-                 [&](std::int64_t begin, std::int64_t end) { vec::convert(from + begin, to + begin, end - begin); });
-    return out;
+    return cast_forward<To>(x);
   }
 }
 
@@ -53,7 +64,7 @@ Tensor<C> add_forward(const Tensor<C>& x, const Tensor<B>& y) {
 }
 
 /// Saves nothing. dx = dy = dz, each only if wanted.
-template <ComputeType C, class B>
+template <ComputeType C, class B, class Device = Cpu>
 class AddNode final : public Node {
  public:
   AddNode(Edge x_edge, Edge y_edge, Edge z_edge) : x_edge_(x_edge), y_edge_(y_edge), z_edge_(z_edge) {}
@@ -63,7 +74,7 @@ class AddNode final : public Node {
   std::size_t saved_bytes() const override { return 0; }
 
   void backward(Tape& tape) override {
-    const Tensor<C> dz = tape.take_gradient<C>(z_edge_);
+    const Tensor<C, Device> dz = tape.take_gradient<C, Device>(z_edge_);
     if (!dz.defined()) {
       return;
     }
@@ -80,14 +91,15 @@ class AddNode final : public Node {
 };
 
 /// Differentiable add_forward.
-template <ComputeType C, class B>
-Variable<C> add(const Variable<C>& x, const Variable<B>& y) {
-  return differentiable(add_forward(x.value(), y.value()), x.needs_gradient() || y.needs_gradient(),
-                        [&](Edge z_edge) { return std::make_unique<AddNode<C, B>>(x.edge(), y.edge(), z_edge); });
+template <ComputeType C, class B, class Device>
+Variable<C, Device> add(const Variable<C, Device>& x, const Variable<B, Device>& y) {
+  return differentiable(add_forward(x.value(), y.value()), x.needs_gradient() || y.needs_gradient(), [&](Edge z_edge) {
+    return std::make_unique<AddNode<C, B, Device>>(x.edge(), y.edge(), z_edge);
+  });
 }
 
 /// Saves nothing. Rounds to (or widens from) another type; the gradient is cast back.
-template <class To, class From>
+template <class To, class From, class Device = Cpu>
 class CastNode final : public Node {
  public:
   CastNode(Edge x_edge, Edge y_edge) : x_edge_(x_edge), y_edge_(y_edge) {}
@@ -97,7 +109,7 @@ class CastNode final : public Node {
   std::size_t saved_bytes() const override { return 0; }
 
   void backward(Tape& tape) override {
-    const Tensor<To> dy = tape.take_gradient<To>(y_edge_);
+    const Tensor<To, Device> dy = tape.take_gradient<To, Device>(y_edge_);
     if (dy.defined()) {
       tape.add_gradient(x_edge_, detail::cast<From>(dy));
     }
@@ -109,13 +121,13 @@ class CastNode final : public Node {
 };
 
 /// y = x in type To, element by element; x itself if it is of that type.
-template <class To, class From>
-Variable<To> cast(const Variable<From>& x) {
+template <class To, class From, class Device>
+Variable<To, Device> cast(const Variable<From, Device>& x) {
   if constexpr (std::is_same_v<To, From>) {
     return x;
   } else {
     return differentiable(detail::cast<To>(x.value()), x.needs_gradient(),
-                          [&](Edge y_edge) { return std::make_unique<CastNode<To, From>>(x.edge(), y_edge); });
+                          [&](Edge y_edge) { return std::make_unique<CastNode<To, From, Device>>(x.edge(), y_edge); });
   }
 }
 

@@ -6,6 +6,7 @@
 #include <cstdint>      // indices
 #include <memory>       // nodes
 #include <string_view>  // node name
+#include <type_traits>  // a null source says nothing about the device
 #include <vector>       // scratch
 
 #include "perft/autograd/variable.hpp"
@@ -24,10 +25,10 @@ struct AttentionShape {
   std::int64_t window = 0;
 };
 
-template <ComputeType C>
+template <ComputeType C, class Device = Cpu>
 struct AttentionOutput {
-  Tensor<C> o;           // [T, H · d]
-  Tensor<Param<C>> lse;  // [T, H] log of the softmax's denominator; all backward needs to form P again
+  Tensor<C, Device> o;           // [T, H · d]
+  Tensor<Param<C>, Device> lse;  // [T, H] log of the softmax's denominator; all backward needs to form P again
 };
 
 namespace detail {
@@ -142,9 +143,9 @@ AttentionOutput<C> attention_forward(const Tensor<C>& q, const Tensor<C>& k, con
   return out;
 }
 
-template <ComputeType C>
+template <ComputeType C, class Device = Cpu>
 struct AttentionGradients {
-  Tensor<C> dq, dk, dv;
+  Tensor<C, Device> dq, dk, dv;
 };
 
 /// With P = exp(s − lse), D = <do, o>: dS = P ⊙ (do Vᵀ − D); dq = dS K/√d, dk = dSᵀ q/√d, dv = Pᵀ do. All three are
@@ -220,21 +221,22 @@ AttentionGradients<C> attention_backward(const Tensor<C>& d_o, const Tensor<C>& 
 
 /// Forms q and k again instead of keeping them, where something cheaper is kept anyway (OLMoE: the q/k norm keeps its
 /// input, and norm and RoPE are elementwise). Must give the same bits as the first time.
-template <ComputeType C>
+template <ComputeType C, class Device = Cpu>
 class QueryKeySource {
  public:
   virtual ~QueryKeySource() = default;
-  virtual Tensor<C> query() const = 0;
-  virtual Tensor<C> key() const = 0;
+  virtual Tensor<C, Device> query() const = 0;
+  virtual Tensor<C, Device> key() const = 0;
 };
 
 /// Saves v, o and lse, and q and k unless a source can form them again: linear in T.
-template <ComputeType C>
+template <ComputeType C, class Device = Cpu>
 class AttentionNode final : public Node {
  public:
-  AttentionNode(Edge q_edge, Edge k_edge, Edge v_edge, Edge o_edge, Tensor<C> q, Tensor<C> k, Tensor<C> v,
-                AttentionOutput<C> forward, std::shared_ptr<const std::vector<Segment>> segments, AttentionShape shape,
-                std::unique_ptr<const QueryKeySource<C>> source)
+  AttentionNode(Edge q_edge, Edge k_edge, Edge v_edge, Edge o_edge, Tensor<C, Device> q, Tensor<C, Device> k,
+                Tensor<C, Device> v, AttentionOutput<C, Device> forward,
+                std::shared_ptr<const std::vector<Segment>> segments, AttentionShape shape,
+                std::unique_ptr<const QueryKeySource<C, Device>> source)
       : q_edge_(q_edge),
         k_edge_(k_edge),
         v_edge_(v_edge),
@@ -257,11 +259,11 @@ class AttentionNode final : public Node {
   }
 
   void backward(Tape& tape) override {
-    const Tensor<C> d_o = tape.take_gradient<C>(o_edge_);
+    const Tensor<C, Device> d_o = tape.take_gradient<C, Device>(o_edge_);
     if (!d_o.defined()) {
       return;
     }
-    AttentionGradients<C> gradients = attention_backward(
+    AttentionGradients<C, Device> gradients = attention_backward(
         d_o, source_ ? source_->query() : q_, source_ ? source_->key() : k_, v_, forward_, *segments_, shape_);
     tape.add_gradient(q_edge_, std::move(gradients.dq));
     tape.add_gradient(k_edge_, std::move(gradients.dk));
@@ -270,22 +272,22 @@ class AttentionNode final : public Node {
 
  private:
   Edge q_edge_, k_edge_, v_edge_, o_edge_;
-  Tensor<C> q_, k_, v_;
-  AttentionOutput<C> forward_;
+  Tensor<C, Device> q_, k_, v_;
+  AttentionOutput<C, Device> forward_;
   std::shared_ptr<const std::vector<Segment>> segments_;
   AttentionShape shape_;
-  std::unique_ptr<const QueryKeySource<C>> source_;
+  std::unique_ptr<const QueryKeySource<C, Device>> source_;
 };
 
 /// Differentiable attention_forward; `source` may be null.
-template <ComputeType C>
-Variable<C> attention(const Variable<C>& q, const Variable<C>& k, const Variable<C>& v,
-                      std::shared_ptr<const std::vector<Segment>> segments, const AttentionShape& shape,
-                      std::unique_ptr<const QueryKeySource<C>> source = nullptr) {
-  AttentionOutput<C> out = attention_forward(q.value(), k.value(), v.value(), *segments, shape);
+template <ComputeType C, class Device>
+Variable<C, Device> attention(const Variable<C, Device>& q, const Variable<C, Device>& k, const Variable<C, Device>& v,
+                              std::shared_ptr<const std::vector<Segment>> segments, const AttentionShape& shape,
+                              std::unique_ptr<const std::type_identity_t<QueryKeySource<C, Device>>> source = nullptr) {
+  AttentionOutput<C, Device> out = attention_forward(q.value(), k.value(), v.value(), *segments, shape);
   return differentiable(out.o, q.needs_gradient() || k.needs_gradient() || v.needs_gradient(), [&](Edge o_edge) {
-    return std::make_unique<AttentionNode<C>>(q.edge(), k.edge(), v.edge(), o_edge, q.value(), k.value(), v.value(),
-                                              out, segments, shape, std::move(source));
+    return std::make_unique<AttentionNode<C, Device>>(q.edge(), k.edge(), v.edge(), o_edge, q.value(), k.value(),
+                                                      v.value(), out, segments, shape, std::move(source));
   });
 }
 

@@ -24,11 +24,28 @@ Tensor<C> clamp_forward(const Tensor<C>& x, double limit) {
   return y;
 }
 
-/// Saves x. dx = dy where |x| ≤ limit, else 0 (torch.clamp's convention at the border).
+/// dx = dy where |x| ≤ limit, else 0 (torch.clamp's convention at the border). Both of one shape, contiguous.
 template <ComputeType C>
+Tensor<C> clamp_backward(const Tensor<C>& dy, const Tensor<C>& x, double limit) {
+  using P = Param<C>;
+  check<ShapeError>(dy.shape() == x.shape(), "clamp: dy is ", dy.shape(), ", expected ", x.shape());
+  Tensor<C> dx = Tensor<C>::empty(x.shape());
+  C* out = dx.mutable_data();
+  const C* in = x.span().data();
+  const C* from = dy.span().data();
+  const P high = static_cast<P>(static_cast<C>(limit));
+  detail::elementwise(x.numel(), [&](std::int64_t i) {
+    const P value = static_cast<P>(in[i]);
+    out[i] = value >= -high && value <= high ? from[i] : C{};
+  });
+  return dx;
+}
+
+/// Saves x.
+template <ComputeType C, class Device = Cpu>
 class ClampNode final : public Node {
  public:
-  ClampNode(Edge x_edge, Edge y_edge, Tensor<C> x, double limit)
+  ClampNode(Edge x_edge, Edge y_edge, Tensor<C, Device> x, double limit)
       : x_edge_(x_edge), y_edge_(y_edge), x_(std::move(x)), limit_(limit) {}
 
   std::string_view name() const override { return "clamp"; }
@@ -36,33 +53,24 @@ class ClampNode final : public Node {
   std::size_t saved_bytes() const override { return x_.bytes(); }
 
   void backward(Tape& tape) override {
-    using P = Param<C>;
-    const Tensor<C> dy = tape.take_gradient<C>(y_edge_);
-    if (!dy.defined()) {
-      return;
+    const Tensor<C, Device> dy = tape.take_gradient<C, Device>(y_edge_);
+    if (dy.defined()) {
+      tape.add_gradient(x_edge_, clamp_backward(dy, x_, limit_));
     }
-    Tensor<C> dx = Tensor<C>::empty(x_.shape());
-    C* out = dx.mutable_data();
-    const P high = static_cast<P>(static_cast<C>(limit_));
-    detail::elementwise(x_.numel(), [&](std::int64_t i) {
-      const P value = static_cast<P>(x_.data()[i]);
-      out[i] = value >= -high && value <= high ? dy.data()[i] : C{};
-    });
-    tape.add_gradient(x_edge_, std::move(dx));
   }
 
  private:
   Edge x_edge_;
   Edge y_edge_;
-  Tensor<C> x_;
+  Tensor<C, Device> x_;
   double limit_;
 };
 
 /// Differentiable clamp_forward.
-template <ComputeType C>
-Variable<C> clamp(const Variable<C>& x, double limit) {
+template <ComputeType C, class Device>
+Variable<C, Device> clamp(const Variable<C, Device>& x, double limit) {
   return differentiable(clamp_forward(x.value(), limit), x.needs_gradient(), [&](Edge y_edge) {
-    return std::make_unique<ClampNode<C>>(x.edge(), y_edge, x.value(), limit);
+    return std::make_unique<ClampNode<C, Device>>(x.edge(), y_edge, x.value(), limit);
   });
 }
 

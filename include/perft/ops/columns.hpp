@@ -9,8 +9,24 @@
 
 namespace perft::inline PERFT_ABI {
 
-/// Saves nothing; dx is dy padded with zero columns.
+/// y = x[:, 0 … count). x [T, K] -> y [T, count], contiguous. Throws ShapeError if count > K.
 template <class P>
+Tensor<P> first_columns_forward(const Tensor<P>& x, std::int64_t count) {
+  return x.slice(1, 0, count).clone();
+}
+
+/// dx [T, width] is dy [T, count] followed by columns of zeros.
+template <class P>
+Tensor<P> first_columns_backward(const Tensor<P>& dy, std::int64_t width) {
+  Tensor<P> dx = Tensor<P>::zeros({dy.size(0), width});
+  for (std::int64_t t = 0; t < dy.size(0); ++t) {
+    std::copy_n(dy.data() + t * dy.size(1), dy.size(1), dx.mutable_data() + t * width);
+  }
+  return dx;
+}
+
+/// Saves nothing.
+template <class P, class Device = Cpu>
 class FirstColumnsNode final : public Node {
  public:
   FirstColumnsNode(Edge x_edge, Edge y_edge, std::int64_t width) : x_edge_(x_edge), y_edge_(y_edge), width_(width) {}
@@ -20,15 +36,10 @@ class FirstColumnsNode final : public Node {
   std::size_t saved_bytes() const override { return 0; }
 
   void backward(Tape& tape) override {
-    const Tensor<P> dy = tape.take_gradient<P>(y_edge_);
-    if (!dy.defined()) {
-      return;
+    const Tensor<P, Device> dy = tape.take_gradient<P, Device>(y_edge_);
+    if (dy.defined()) {
+      tape.add_gradient(x_edge_, first_columns_backward(dy, width_));
     }
-    Tensor<P> dx = Tensor<P>::zeros({dy.size(0), width_});
-    for (std::int64_t t = 0; t < dy.size(0); ++t) {
-      std::copy_n(dy.data() + t * dy.size(1), dy.size(1), dx.mutable_data() + t * width_);
-    }
-    tape.add_gradient(x_edge_, std::move(dx));
   }
 
  private:
@@ -37,12 +48,12 @@ class FirstColumnsNode final : public Node {
   std::int64_t width_;
 };
 
-/// y = x[:, 0 … count). x [T, K] -> y [T, count], contiguous. Throws ShapeError if count > K.
-template <class P>
-Variable<P> first_columns(const Variable<P>& x, std::int64_t count) {
-  const Tensor<P> y = x.value().slice(1, 0, count).clone();
+/// Differentiable first_columns_forward.
+template <class P, class Device>
+Variable<P, Device> first_columns(const Variable<P, Device>& x, std::int64_t count) {
+  const Tensor<P, Device> y = first_columns_forward(x.value(), count);
   return differentiable(y, x.needs_gradient(), [&](Edge y_edge) {
-    return std::make_unique<FirstColumnsNode<P>>(x.edge(), y_edge, x.value().size(1));
+    return std::make_unique<FirstColumnsNode<P, Device>>(x.edge(), y_edge, x.value().size(1));
   });
 }
 

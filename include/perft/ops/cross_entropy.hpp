@@ -98,11 +98,12 @@ void add_hidden_gradient(std::int64_t begin, std::int64_t end, const ScoredTarge
 
 }  // namespace detail
 
-template <ComputeType C>
+template <ComputeType C, class Device = Cpu>
 struct CrossEntropyOutput {
-  double loss = 0;          // scale · Σ_i nll_i
-  std::vector<double> nll;  // [n] of each target
-  Tensor<Param<C>> dh;      // [T, D] its gradient; undefined unless asked for
+  double loss = 0;                 // scale · Σ_i nll_i
+  std::vector<double> nll;         // [n] of each target
+  Tensor<Param<C>, Device> value;  // [1] the loss, where its gradient will arrive
+  Tensor<Param<C>, Device> dh;     // [T, D] its gradient; undefined unless asked for
 };
 
 /// loss = scale · Σ_i −log softmax(h[rows[i]] · Wᵀ)[targets[i]]; with `need_dh` also dh, from the same logits: nothing
@@ -140,17 +141,50 @@ CrossEntropyOutput<C> cross_entropy_forward(const Tensor<C>& h, const Weight<Par
                            }
                          });
   out.loss = scale * total;
+  out.value = Tensor<P>::full({1}, static_cast<P>(out.loss));
   return out;
 }
 
-/// Frozen head: saves dh, formed in the forward pass. Trained head: saves h and forms dh and dW from recomputed logits.
+/// Trained head: dW += and, if asked for, dh [T, D] C, from logits that are formed again; seed [1] is the gradient of
+/// the loss. `trained` is the head's parameter.
 template <ComputeType C>
+Tensor<C> cross_entropy_backward(const Tensor<Param<C>>& seed, const Tensor<C>& h, const Weight<Param<C>>& head,
+                                 Parameter<Param<C>>& trained, const ScoredTargets& scored, double scale,
+                                 bool need_dh) {
+  using P = Param<C>;
+  const P factor = static_cast<P>(scale) * seed.data()[0];
+  Tensor<P> dh = need_dh ? Tensor<P>::zeros(h.shape()) : Tensor<P>();
+  detail::for_each_chunk(h, head, scored,
+                         [&](std::int64_t begin, std::int64_t end, Tensor<P>& chunk, const std::vector<double>&) {
+                           detail::to_logit_gradient(begin, end, scored, factor, chunk);
+                           gemm::Operand hidden = detail::matrix(h);
+                           hidden.rows = scored.rows.data() + begin;
+                           weight_gradient<C>(trained, end - begin, detail::transposed(chunk), hidden);
+                           if (need_dh) {
+                             detail::add_hidden_gradient<C>(begin, end, scored, head, chunk, dh);
+                           }
+                         });
+  return need_dh ? detail::cast<C>(dh) : Tensor<C>();
+}
+
+/// Frozen head: dh as the forward pass formed it, times the gradient of the loss (seed [1]), rounded to C.
+template <ComputeType C>
+Tensor<C> scaled_hidden_gradient(const Tensor<Param<C>>& seed, Tensor<Param<C>> dh) {
+  const Param<C> factor = seed.data()[0];
+  if (factor != Param<C>{1}) {
+    vec::scale(factor, dh.mutable_data(), dh.numel());
+  }
+  return detail::cast<C>(dh);
+}
+
+/// Frozen head: saves dh, formed in the forward pass. Trained head: saves h and forms dh and dW from recomputed logits.
+template <ComputeType C, class Device = Cpu>
 class CrossEntropyNode final : public Node {
  public:
   using P = Param<C>;
 
-  CrossEntropyNode(Edge h_edge, Edge loss_edge, Tensor<C> h, Tensor<P> dh, const Weight<P>& head, ScoredTargets scored,
-                   double scale)
+  CrossEntropyNode(Edge h_edge, Edge loss_edge, Tensor<C, Device> h, Tensor<P, Device> dh,
+                   const Weight<P, Device>& head, ScoredTargets scored, double scale)
       : h_edge_(h_edge),
         loss_edge_(loss_edge),
         h_(std::move(h)),
@@ -166,57 +200,42 @@ class CrossEntropyNode final : public Node {
   }
 
   void backward(Tape& tape) override {
-    const Tensor<P> seed = tape.take_gradient<P>(loss_edge_);
+    const Tensor<P, Device> seed = tape.take_gradient<P, Device>(loss_edge_);
     if (!seed.defined()) {
       return;
     }
-    const P factor = seed.data()[0];
-    if (Parameter<P>* trained = head_.trained()) {
-      Tensor<P> dh = Tensor<P>::zeros(h_.shape());
-      detail::for_each_chunk(h_, head_, scored_,
-                             [&](std::int64_t begin, std::int64_t end, Tensor<P>& chunk, const std::vector<double>&) {
-                               detail::to_logit_gradient(begin, end, scored_, static_cast<P>(scale_) * factor, chunk);
-                               gemm::Operand hidden = detail::matrix(h_);
-                               hidden.rows = scored_.rows.data() + begin;
-                               weight_gradient<C>(*trained, end - begin, detail::transposed(chunk), hidden);
-                               if (h_edge_.needed()) {
-                                 detail::add_hidden_gradient<C>(begin, end, scored_, head_, chunk, dh);
-                               }
-                             });
-      tape.add_gradient(h_edge_, detail::cast<C>(dh));
+    if (Parameter<P, Device>* trained = head_.trained()) {
+      Tensor<C, Device> dh = cross_entropy_backward(seed, h_, head_, *trained, scored_, scale_, h_edge_.needed());
+      tape.add_gradient(h_edge_, std::move(dh));
     } else {
-      if (factor != P{1}) {
-        vec::scale(factor, dh_.mutable_data(), dh_.numel());
-      }
-      tape.add_gradient(h_edge_, detail::cast<C>(dh_));
+      tape.add_gradient(h_edge_, scaled_hidden_gradient<C>(seed, std::move(dh_)));
     }
   }
 
  private:
   Edge h_edge_;
   Edge loss_edge_;
-  Tensor<C> h_;
-  Tensor<P> dh_;
-  const Weight<P>& head_;
+  Tensor<C, Device> h_;
+  Tensor<P, Device> dh_;
+  const Weight<P, Device>& head_;
   ScoredTargets scored_;
   double scale_;
 };
 
 /// Differentiable cross_entropy_forward: a scalar [1]. head must outlive the tape.
-template <ComputeType C>
-Variable<Param<C>> cross_entropy(const Variable<C>& h, const Weight<Param<C>>& head, const ScoredTargets& scored,
-                                 double scale, double* exact = nullptr) {
-  using P = Param<C>;
+template <ComputeType C, class Device>
+Variable<Param<C>, Device> cross_entropy(const Variable<C, Device>& h, const Weight<Param<C>, Device>& head,
+                                         const ScoredTargets& scored, double scale, double* exact = nullptr) {
   const bool trained = head.trained() != nullptr;
-  CrossEntropyOutput<C> out = cross_entropy_forward(h.value(), head, scored, scale, h.needs_gradient() && !trained);
+  CrossEntropyOutput<C, Device> out =
+      cross_entropy_forward(h.value(), head, scored, scale, h.needs_gradient() && !trained);
   if (exact != nullptr) {
     *exact = out.loss;
   }
-  return differentiable(Tensor<P>::full({1}, static_cast<P>(out.loss)), h.needs_gradient() || trained,
-                        [&](Edge loss_edge) {
-                          return std::make_unique<CrossEntropyNode<C>>(
-                              h.edge(), loss_edge, trained ? h.value() : Tensor<C>(), out.dh, head, scored, scale);
-                        });
+  return differentiable(out.value, h.needs_gradient() || trained, [&](Edge loss_edge) {
+    return std::make_unique<CrossEntropyNode<C, Device>>(h.edge(), loss_edge, trained ? h.value() : Tensor<C, Device>(),
+                                                         out.dh, head, scored, scale);
+  });
 }
 
 }  // namespace perft::inline PERFT_ABI

@@ -108,7 +108,7 @@ Tensor<C> dropout_forward(const Tensor<C>& x, const Dropout& dropout, std::int64
 }
 
 /// Saves nothing: the mask is recomputed from its counters.
-template <ComputeType C>
+template <ComputeType C, class Device = Cpu>
 class DropoutNode final : public Node {
  public:
   DropoutNode(Edge x_edge, Edge y_edge, Dropout dropout, std::int64_t expert)
@@ -119,7 +119,7 @@ class DropoutNode final : public Node {
   std::size_t saved_bytes() const override { return 0; }
 
   void backward(Tape& tape) override {
-    const Tensor<C> dy = tape.take_gradient<C>(y_edge_);
+    const Tensor<C, Device> dy = tape.take_gradient<C, Device>(y_edge_);
     if (dy.defined()) {
       tape.add_gradient(x_edge_, dropout_forward(dy, dropout_, expert_));
     }
@@ -133,13 +133,14 @@ class DropoutNode final : public Node {
 };
 
 /// Differentiable dropout_forward; x itself if the site is inactive.
-template <ComputeType C>
-Variable<C> dropout(const Variable<C>& x, const Dropout& site, std::int64_t expert = 0) {
+template <ComputeType C, class Device>
+Variable<C, Device> dropout(const Variable<C, Device>& x, const Dropout& site, std::int64_t expert = 0) {
   if (!site.active()) {
     return x;
   }
-  return differentiable(dropout_forward(x.value(), site, expert), x.needs_gradient(),
-                        [&](Edge y_edge) { return std::make_unique<DropoutNode<C>>(x.edge(), y_edge, site, expert); });
+  return differentiable(dropout_forward(x.value(), site, expert), x.needs_gradient(), [&](Edge y_edge) {
+    return std::make_unique<DropoutNode<C, Device>>(x.edge(), y_edge, site, expert);
+  });
 }
 
 }  // namespace perft::inline PERFT_ABI

@@ -63,10 +63,10 @@ void embedding_backward(const Tensor<C>& dy, std::span<const std::int32_t> ids, 
 }
 
 /// Saves the ids; exists only if W is trained.
-template <ComputeType C>
+template <ComputeType C, class Device = Cpu>
 class EmbeddingNode final : public Node {
  public:
-  EmbeddingNode(Edge y_edge, std::span<const std::int32_t> ids, std::int32_t padding_id, Parameter<Param<C>>& w)
+  EmbeddingNode(Edge y_edge, std::span<const std::int32_t> ids, std::int32_t padding_id, Parameter<Param<C>, Device>& w)
       : y_edge_(y_edge), ids_(ids.begin(), ids.end()), padding_id_(padding_id), w_(w) {}
 
   std::string_view name() const override { return "embedding"; }
@@ -74,7 +74,7 @@ class EmbeddingNode final : public Node {
   std::size_t saved_bytes() const override { return ids_.size() * sizeof(std::int32_t); }
 
   void backward(Tape& tape) override {
-    const Tensor<C> dy = tape.take_gradient<C>(y_edge_);
+    const Tensor<C, Device> dy = tape.take_gradient<C, Device>(y_edge_);
     if (dy.defined()) {
       embedding_backward(dy, ids_, padding_id_, w_);
     }
@@ -84,14 +84,15 @@ class EmbeddingNode final : public Node {
   Edge y_edge_;
   std::vector<std::int32_t> ids_;
   std::int32_t padding_id_;
-  Parameter<Param<C>>& w_;
+  Parameter<Param<C>, Device>& w_;
 };
 
 /// Differentiable embedding_forward; w must outlive the tape.
-template <ComputeType C>
-Variable<C> embedding(std::span<const std::int32_t> ids, const Weight<Param<C>>& w, std::int32_t padding_id = -1) {
+template <ComputeType C, class Device>
+Variable<C, Device> embedding(std::span<const std::int32_t> ids, const Weight<Param<C>, Device>& w,
+                              std::int32_t padding_id = -1) {
   return differentiable(embedding_forward<C>(ids, w), w.trained() != nullptr, [&](Edge y_edge) {
-    return std::make_unique<EmbeddingNode<C>>(y_edge, ids, padding_id, *w.trained());
+    return std::make_unique<EmbeddingNode<C, Device>>(y_edge, ids, padding_id, *w.trained());
   });
 }
 

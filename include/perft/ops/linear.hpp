@@ -65,11 +65,23 @@ Tensor<C> linear_backward_input(const Tensor<Out>& dy, const Weight<Param<C>>& w
   return detail::product<C, C>(dy.size(0), w.cols(), w.rows(), detail::matrix(dy), w.operand(), precision);
 }
 
+/// dW += dyᵀ · x (weight_gradient). dy [T, N] Out, x [T, K] C, w [N, K].
+template <class Out, ComputeType C>
+void linear_backward_weight(const Tensor<Out>& dy, const Tensor<C>& x, Parameter<Param<C>>& w,
+                            Precision precision = Precision::kCompute) {
+  if (precision == Precision::kParam) {
+    weight_gradient<Param<C>>(w, dy.size(0), detail::transposed(dy), detail::matrix(x));
+  } else {
+    weight_gradient<C>(w, dy.size(0), detail::transposed(dy), detail::matrix(x));
+  }
+}
+
 /// Saves x only if W is trained; a frozen linear saves nothing.
-template <ComputeType C, class Out>
+template <ComputeType C, class Out, class Device = Cpu>
 class LinearNode final : public Node {
  public:
-  LinearNode(Edge x_edge, Edge y_edge, const Tensor<C>& x, const Weight<Param<C>>& w, Precision precision)
+  LinearNode(Edge x_edge, Edge y_edge, const Tensor<C, Device>& x, const Weight<Param<C>, Device>& w,
+             Precision precision)
       : x_edge_(x_edge), y_edge_(y_edge), w_(w), precision_(precision) {
     if (w.trained() != nullptr) {
       x_ = x;
@@ -81,16 +93,12 @@ class LinearNode final : public Node {
   std::size_t saved_bytes() const override { return x_.bytes(); }
 
   void backward(Tape& tape) override {
-    const Tensor<Out> dy = tape.take_gradient<Out>(y_edge_);
+    const Tensor<Out, Device> dy = tape.take_gradient<Out, Device>(y_edge_);
     if (!dy.defined()) {
       return;
     }
-    if (Parameter<Param<C>>* trained = w_.trained()) {
-      if (precision_ == Precision::kParam) {
-        weight_gradient<Param<C>>(*trained, dy.size(0), detail::transposed(dy), detail::matrix(x_));
-      } else {
-        weight_gradient<C>(*trained, dy.size(0), detail::transposed(dy), detail::matrix(x_));
-      }
+    if (Parameter<Param<C>, Device>* trained = w_.trained()) {
+      linear_backward_weight(dy, x_, *trained, precision_);
     }
     if (x_edge_.needed()) {
       tape.add_gradient(x_edge_, linear_backward_input<C>(dy, w_, precision_));
@@ -100,17 +108,19 @@ class LinearNode final : public Node {
  private:
   Edge x_edge_;
   Edge y_edge_;
-  Tensor<C> x_;
-  const Weight<Param<C>>& w_;
+  Tensor<C, Device> x_;
+  const Weight<Param<C>, Device>& w_;
   Precision precision_;
 };
 
 /// Differentiable linear_forward; w must outlive the tape.
-template <class Out, ComputeType C>
-Variable<Out> linear(const Variable<C>& x, const Weight<Param<C>>& w, Precision precision = Precision::kCompute) {
+template <class Out, ComputeType C, class Device>
+Variable<Out, Device> linear(const Variable<C, Device>& x, const Weight<Param<C>, Device>& w,
+                             Precision precision = Precision::kCompute) {
   return differentiable(
-      linear_forward<Out>(x.value(), w, precision), x.needs_gradient() || w.trained() != nullptr,
-      [&](Edge y_edge) { return std::make_unique<LinearNode<C, Out>>(x.edge(), y_edge, x.value(), w, precision); });
+      linear_forward<Out>(x.value(), w, precision), x.needs_gradient() || w.trained() != nullptr, [&](Edge y_edge) {
+        return std::make_unique<LinearNode<C, Out, Device>>(x.edge(), y_edge, x.value(), w, precision);
+      });
 }
 
 }  // namespace perft::inline PERFT_ABI

@@ -43,6 +43,18 @@ class LoadBalance {
     }
   }
 
+  /// Adds one layer that a device has counted: its real tokens, and per expert [N] the choices and the probabilities'
+  /// sum. Throws ShapeError if N is another number of experts.
+  void add(std::int64_t rows, std::span<const std::int64_t> counts, std::span<const double> sums) {
+    check<ShapeError>(counts.size() == counts_.size() && sums.size() == sums_.size(), "load_balance: counts of ",
+                      counts.size(), " and sums of ", sums.size(), " experts, expected ", sums_.size());
+    rows_ += rows;
+    for (std::size_t e = 0; e < sums_.size(); ++e) {
+      counts_[e] += counts[e];
+      sums_[e] += sums[e];
+    }
+  }
+
   /// The loss, not multiplied by any coefficient; 0 before a real token was seen.
   double value() const {
     if (rows_ == 0) {
@@ -81,5 +93,12 @@ class LoadBalance {
   std::int64_t rows_ = 0;
   double weight_ = 0;
 };
+
+/// LoadBalance::add by overload on the device that holds the layer's probabilities [T, N] and ids [T, K].
+template <class P>
+void add_routing(LoadBalance& balance, const Tensor<P>& probabilities, const Tensor<std::int32_t>& ids,
+                 std::span<const std::uint8_t> real) {
+  balance.add(probabilities, ids, real);
+}
 
 }  // namespace perft::inline PERFT_ABI

@@ -5,6 +5,7 @@
 #include <cmath>        // std::exp
 #include <memory>       // nodes
 #include <string_view>  // node name
+#include <type_traits>  // undefined weights say nothing about the device
 #include <vector>       // scratch rows
 
 #include "perft/autograd/variable.hpp"
@@ -19,12 +20,12 @@ namespace perft::inline PERFT_ABI {
 
 /// What a token's slots point at. Undefined ids: every token goes through every expert, slot s = expert s (S, D, LoRA).
 /// Undefined weights: 1.
-template <class P>
+template <class P, class Device = Cpu>
 struct LowRankPlan {
-  Tensor<std::int32_t> ids;  // [T, K]
-  Tensor<P> weights;         // [T, K]
+  Tensor<std::int32_t, Device> ids;  // [T, K]
+  Tensor<P, Device> weights;         // [T, K]
 
-  std::int64_t slots(const LowRankBank<P>& bank) const { return ids.defined() ? ids.size(1) : bank.size(); }
+  std::int64_t slots(const LowRankBank<P, Device>& bank) const { return ids.defined() ? ids.size(1) : bank.size(); }
 
   std::int64_t expert(std::int64_t token, std::int64_t slot) const {
     return ids.defined() ? ids.data()[token * ids.size(1) + slot] : slot;
@@ -35,10 +36,10 @@ struct LowRankPlan {
   }
 };
 
-template <class P>
+template <class P, class Device = Cpu>
 struct LowRankOutput {
-  Tensor<P> y;  // [T, out]
-  Tensor<P> z;  // [T, K, r_max] A · dropout(x), the only state backward needs beside x
+  Tensor<P, Device> y;  // [T, out]
+  Tensor<P, Device> z;  // [T, K, r_max] A · dropout(x), the only state backward needs beside x
 };
 
 /// x [T, in] C, plan over bank -> y [T, out] Param<C>. Everything is done in Param<C>. FLOPs 2·T·K·r·(in + out).
@@ -108,10 +109,10 @@ LowRankOutput<Param<C>> low_rank_forward(const Tensor<C>& x, const LowRankPlan<P
   return out;
 }
 
-template <ComputeType C>
+template <ComputeType C, class Device = Cpu>
 struct LowRankGradients {
-  Tensor<C> dx;               // [T, in]; undefined unless asked for
-  Tensor<Param<C>> dweights;  // [T, K]; undefined unless asked for
+  Tensor<C, Device> dx;               // [T, in]; undefined unless asked for
+  Tensor<Param<C>, Device> dweights;  // [T, K]; undefined unless asked for
 };
 
 /// With u = B dy (per slot): dw = scale·<u, act(z)>, dz = scale·w·u ⊙ act'(z), dx += dropout'(Aᵀ dz), dA += dz x̃ᵀ,
@@ -230,13 +231,13 @@ LowRankGradients<C> low_rank_backward(const Tensor<Param<C>>& dy, const Tensor<C
 }
 
 /// Saves x, z, ids and weights.
-template <ComputeType C>
+template <ComputeType C, class Device = Cpu>
 class LowRankNode final : public Node {
  public:
   using P = Param<C>;
 
-  LowRankNode(Edge x_edge, Edge weights_edge, Edge y_edge, Tensor<C> x, LowRankPlan<P> plan, LowRankBank<P>& bank,
-              Tensor<P> z, Dropout dropout)
+  LowRankNode(Edge x_edge, Edge weights_edge, Edge y_edge, Tensor<C, Device> x, LowRankPlan<P, Device> plan,
+              LowRankBank<P, Device>& bank, Tensor<P, Device> z, Dropout dropout)
       : x_edge_(x_edge),
         weights_edge_(weights_edge),
         y_edge_(y_edge),
@@ -253,11 +254,11 @@ class LowRankNode final : public Node {
   }
 
   void backward(Tape& tape) override {
-    const Tensor<P> dy = tape.take_gradient<P>(y_edge_);
+    const Tensor<P, Device> dy = tape.take_gradient<P, Device>(y_edge_);
     if (!dy.defined()) {
       return;
     }
-    LowRankGradients<C> gradients =
+    LowRankGradients<C, Device> gradients =
         low_rank_backward(dy, x_, plan_, bank_, z_, dropout_, x_edge_.needed(), weights_edge_.needed());
     tape.add_gradient(x_edge_, std::move(gradients.dx));
     tape.add_gradient(weights_edge_, std::move(gradients.dweights));
@@ -267,22 +268,24 @@ class LowRankNode final : public Node {
   Edge x_edge_;
   Edge weights_edge_;
   Edge y_edge_;
-  Tensor<C> x_;
-  LowRankPlan<P> plan_;
-  LowRankBank<P>& bank_;
-  Tensor<P> z_;
+  Tensor<C, Device> x_;
+  LowRankPlan<P, Device> plan_;
+  LowRankBank<P, Device>& bank_;
+  Tensor<P, Device> z_;
   Dropout dropout_;
 };
 
 /// Differentiable low_rank_forward; `ids` and `weights` may be undefined (see LowRankPlan). The bank must outlive the
 /// tape.
-template <ComputeType C>
-Variable<Param<C>> low_rank(const Variable<C>& x, const Tensor<std::int32_t>& ids, const Variable<Param<C>>& weights,
-                            LowRankBank<Param<C>>& bank, const Dropout& dropout) {
-  const LowRankPlan<Param<C>> plan{ids, weights.value()};
-  LowRankOutput<Param<C>> out = low_rank_forward(x.value(), plan, bank, dropout);
+template <ComputeType C, class Device>
+Variable<Param<C>, Device> low_rank(const Variable<C, Device>& x, const Tensor<std::int32_t, Device>& ids,
+                                    const std::type_identity_t<Variable<Param<C>, Device>>& weights,
+                                    LowRankBank<Param<C>, Device>& bank, const Dropout& dropout) {
+  const LowRankPlan<Param<C>, Device> plan{ids, weights.value()};
+  LowRankOutput<Param<C>, Device> out = low_rank_forward(x.value(), plan, bank, dropout);
   return differentiable(out.y, x.needs_gradient() || weights.needs_gradient() || bank.trainable(), [&](Edge y_edge) {
-    return std::make_unique<LowRankNode<C>>(x.edge(), weights.edge(), y_edge, x.value(), plan, bank, out.z, dropout);
+    return std::make_unique<LowRankNode<C, Device>>(x.edge(), weights.edge(), y_edge, x.value(), plan, bank, out.z,
+                                                    dropout);
   });
 }
 

@@ -15,28 +15,28 @@ enum class DeltaForm { kLora, kParallel };
 
 /// One expert. A [r, in] as on disk; B is held transposed, [r, out], so that both products walk contiguous rows
 /// (adapter files hold it as [out, r]: see peft/adapter_io.hpp).
-template <class P>
+template <class P, class Device = Cpu>
 struct LowRankExpert {
-  Parameter<P> a;
-  Parameter<P> b;
+  Parameter<P, Device> a;
+  Parameter<P, Device> b;
 
   std::int64_t rank() const { return a.value().size(0); }
 };
 
 /// Experts may differ in rank. The scale of expert e is alpha / rank(e) (kLora) or 1 (kParallel).
-template <class P>
+template <class P, class Device = Cpu>
 struct LowRankBank {
   DeltaForm form = DeltaForm::kLora;
   std::int64_t in = 0;
   std::int64_t out = 0;
   double alpha = 0;
-  std::vector<std::unique_ptr<LowRankExpert<P>>> experts;
+  std::vector<std::unique_ptr<LowRankExpert<P, Device>>> experts;
 
   std::int64_t size() const { return static_cast<std::int64_t>(experts.size()); }
 
-  LowRankExpert<P>& operator[](std::int64_t e) { return *experts[static_cast<std::size_t>(e)]; }
+  LowRankExpert<P, Device>& operator[](std::int64_t e) { return *experts[static_cast<std::size_t>(e)]; }
 
-  const LowRankExpert<P>& operator[](std::int64_t e) const { return *experts[static_cast<std::size_t>(e)]; }
+  const LowRankExpert<P, Device>& operator[](std::int64_t e) const { return *experts[static_cast<std::size_t>(e)]; }
 
   P scale(std::int64_t e) const {
     return form == DeltaForm::kLora ? static_cast<P>(alpha / static_cast<double>((*this)[e].rank())) : P{1};

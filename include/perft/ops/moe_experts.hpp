@@ -18,23 +18,23 @@
 namespace perft::inline PERFT_ABI {
 
 /// One expert: gate and up [F, D], down [D, F].
-template <class P>
+template <class P, class Device = Cpu>
 struct Expert {
-  Weight<P> gate, up, down;
+  Weight<P, Device> gate, up, down;
 };
 
-template <class P>
-using ExpertTable = std::vector<Expert<P>>;
+template <class P, class Device = Cpu>
+using ExpertTable = std::vector<Expert<P, Device>>;
 
 /// Whether backward finds the gate/up pre-activations [T·K, 2F] saved or forms them again (one third of an expert
 /// forward).
 enum class HiddenPolicy { kSave, kRecompute };
 
-template <ComputeType C>
+template <ComputeType C, class Device = Cpu>
 struct MoeForward {
-  Tensor<Param<C>> y;              // [T, D], not rounded
-  Tensor<C> hidden;                // [T·K, 2F] gate | up, by sorted position; undefined if not kept
-  ExpertLoraState<Param<C>> lora;  // z of the three LoRA banks; empty without them
+  Tensor<Param<C>, Device> y;              // [T, D], not rounded
+  Tensor<C, Device> hidden;                // [T·K, 2F] gate | up, by sorted position; undefined if not kept
+  ExpertLoraState<Param<C>, Device> lora;  // z of the three LoRA banks; empty without them
 };
 
 namespace detail {

@@ -3,6 +3,7 @@
 
 #include <memory>       // nodes
 #include <string_view>  // node name
+#include <type_traits>  // a null LoRA says nothing about the device
 #include <vector>       // problems, partial sums
 
 #include "perft/ops/linear.hpp"
@@ -11,10 +12,10 @@
 
 namespace perft::inline PERFT_ABI {
 
-template <ComputeType C>
+template <ComputeType C, class Device = Cpu>
 struct MoeGradients {
-  Tensor<C> dx;               // [T, D]; undefined unless asked for
-  Tensor<Param<C>> dweights;  // [T, K]; undefined unless asked for
+  Tensor<C, Device> dx;               // [T, D]; undefined unless asked for
+  Tensor<Param<C>, Device> dweights;  // [T, K]; undefined unless asked for
 };
 
 namespace detail {
@@ -166,9 +167,9 @@ void moe_weight_gradients(const Tensor<Param<C>>& dy, const Tensor<C>& x, const 
   }
 }
 
-template <class P>
-bool any_trained(const ExpertTable<P>& experts) {
-  for (const Expert<P>& expert : experts) {
+template <class P, class Device>
+bool any_trained(const std::vector<Expert<P, Device>>& experts) {
+  for (const Expert<P, Device>& expert : experts) {
     if (expert.gate.trained() != nullptr || expert.up.trained() != nullptr || expert.down.trained() != nullptr) {
       return true;
     }
@@ -245,14 +246,14 @@ MoeGradients<C> moe_experts_backward(const Tensor<Param<C>>& dy, const Tensor<C>
 }
 
 /// Saves x, the weights, the plan, z of LoRA branches, and the hidden state unless the policy is to form it again.
-template <ComputeType C>
+template <ComputeType C, class Device = Cpu>
 class MoeExpertsNode final : public Node {
  public:
   using P = Param<C>;
 
-  MoeExpertsNode(Edge x_edge, Edge weights_edge, Edge y_edge, Tensor<C> x, Tensor<P> weights,
-                 std::shared_ptr<const RoutingPlan> plan, const ExpertTable<P>& experts,
-                 std::shared_ptr<const ExpertLora<P>> lora, MoeForward<C> forward)
+  MoeExpertsNode(Edge x_edge, Edge weights_edge, Edge y_edge, Tensor<C, Device> x, Tensor<P, Device> weights,
+                 std::shared_ptr<const DeviceRoutingPlan<Device>> plan, const ExpertTable<P, Device>& experts,
+                 std::shared_ptr<const ExpertLora<P, Device>> lora, MoeForward<C, Device> forward)
       : x_edge_(x_edge),
         weights_edge_(weights_edge),
         y_edge_(y_edge),
@@ -268,16 +269,15 @@ class MoeExpertsNode final : public Node {
   std::string_view name() const override { return "moe_experts"; }
 
   std::size_t saved_bytes() const override {
-    return x_.bytes() + weights_.bytes() + forward_.hidden.bytes() + forward_.lora.bytes() +
-           static_cast<std::size_t>(3 * plan_->entries() + plan_->experts() + 1) * sizeof(std::int32_t);
+    return x_.bytes() + weights_.bytes() + forward_.hidden.bytes() + forward_.lora.bytes() + plan_->bytes();
   }
 
   void backward(Tape& tape) override {
-    const Tensor<P> dy = tape.take_gradient<P>(y_edge_);
+    const Tensor<P, Device> dy = tape.take_gradient<P, Device>(y_edge_);
     if (!dy.defined()) {
       return;
     }
-    MoeGradients<C> gradients =
+    MoeGradients<C, Device> gradients =
         moe_experts_backward(dy, x_, weights_, *plan_, experts_, lora_.get(), forward_.lora, std::move(forward_.hidden),
                              x_edge_.needed(), weights_edge_.needed());
     tape.add_gradient(x_edge_, std::move(gradients.dx));
@@ -286,27 +286,30 @@ class MoeExpertsNode final : public Node {
 
  private:
   Edge x_edge_, weights_edge_, y_edge_;
-  Tensor<C> x_;
-  Tensor<P> weights_;
-  std::shared_ptr<const RoutingPlan> plan_;
-  const ExpertTable<P>& experts_;
-  std::shared_ptr<const ExpertLora<P>> lora_;
-  MoeForward<C> forward_;
+  Tensor<C, Device> x_;
+  Tensor<P, Device> weights_;
+  std::shared_ptr<const DeviceRoutingPlan<Device>> plan_;
+  const ExpertTable<P, Device>& experts_;
+  std::shared_ptr<const ExpertLora<P, Device>> lora_;
+  MoeForward<C, Device> forward_;
 };
 
 /// Differentiable moe_experts_forward. `lora` may be null; experts must outlive the tape.
-template <ComputeType C>
-Variable<Param<C>> moe_experts(const Variable<C>& x, const Variable<Param<C>>& weights,
-                               std::shared_ptr<const RoutingPlan> plan, const ExpertTable<Param<C>>& experts,
-                               std::shared_ptr<const ExpertLora<Param<C>>> lora, HiddenPolicy policy) {
+template <ComputeType C, class Device>
+Variable<Param<C>, Device> moe_experts(const Variable<C, Device>& x,
+                                       const std::type_identity_t<Variable<Param<C>, Device>>& weights,
+                                       std::shared_ptr<const std::type_identity_t<DeviceRoutingPlan<Device>>> plan,
+                                       const ExpertTable<Param<C>, Device>& experts,
+                                       std::shared_ptr<const std::type_identity_t<ExpertLora<Param<C>, Device>>> lora,
+                                       HiddenPolicy policy) {
   const bool needed = Tape::current() != nullptr && (x.needs_gradient() || weights.needs_gradient() ||
                                                      detail::any_trained(experts) || (lora && lora->trainable()));
-  MoeForward<C> out = moe_experts_forward(x.value(), weights.value(), *plan, experts, lora.get(),
-                                          needed && policy == HiddenPolicy::kSave);
-  Tensor<Param<C>> y = out.y;
+  MoeForward<C, Device> out = moe_experts_forward(x.value(), weights.value(), *plan, experts, lora.get(),
+                                                  needed && policy == HiddenPolicy::kSave);
+  Tensor<Param<C>, Device> y = out.y;
   return differentiable(std::move(y), needed, [&](Edge y_edge) {
-    return std::make_unique<MoeExpertsNode<C>>(x.edge(), weights.edge(), y_edge, x.value(), weights.value(), plan,
-                                               experts, lora, std::move(out));
+    return std::make_unique<MoeExpertsNode<C, Device>>(x.edge(), weights.edge(), y_edge, x.value(), weights.value(),
+                                                       plan, experts, lora, std::move(out));
   });
 }
 

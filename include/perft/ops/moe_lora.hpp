@@ -47,8 +47,11 @@ void for_each_position(const RoutingPlan& plan, F&& f) {
 
 /// One projection's bank (expert e of the bank belongs to expert e of the table) and the dropout of this forward pass.
 /// A null bank adds nothing.
+template <class P, class Device = Cpu>
+struct ExpertLoraBranch;
+
 template <class P>
-struct ExpertLoraBranch {
+struct ExpertLoraBranch<P, Cpu> {
   LowRankBank<P>* bank = nullptr;
   Dropout dropout;
 
@@ -190,17 +193,17 @@ struct ExpertLoraBranch {
   }
 };
 
-template <class P>
+template <class P, class Device = Cpu>
 struct ExpertLora {
-  ExpertLoraBranch<P> gate, up, down;
+  ExpertLoraBranch<P, Device> gate, up, down;
 
   bool trainable() const { return gate.trainable() || up.trainable() || down.trainable(); }
 };
 
 /// z = A · dropout(input) of the three branches, [T·K, r_max] by sorted position.
-template <class P>
+template <class P, class Device = Cpu>
 struct ExpertLoraState {
-  Tensor<P> gate, up, down;
+  Tensor<P, Device> gate, up, down;
 
   std::size_t bytes() const { return gate.bytes() + up.bytes() + down.bytes(); }
 };

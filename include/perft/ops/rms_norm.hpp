@@ -14,10 +14,10 @@
 
 namespace perft::inline PERFT_ABI {
 
-template <ComputeType C>
+template <ComputeType C, class Device = Cpu>
 struct RmsNormOutput {
-  Tensor<C> y;               // [T, D]
-  Tensor<Param<C>> inverse;  // [T] 1 / root mean square of each row
+  Tensor<C, Device> y;               // [T, D]
+  Tensor<Param<C>, Device> inverse;  // [T] 1 / root mean square of each row
 };
 
 /// y = w ⊙ x / sqrt(mean(x²) + eps) over the last dimension.
@@ -110,10 +110,11 @@ void rms_norm_backward_weight(const Tensor<C>& dy, const Tensor<C>& x, const Ten
 }
 
 /// Saves x and inverse; the gradient of w exists only if w is trained.
-template <ComputeType C>
+template <ComputeType C, class Device = Cpu>
 class RmsNormNode final : public Node {
  public:
-  RmsNormNode(Edge x_edge, Edge y_edge, Tensor<C> x, Tensor<Param<C>> inverse, Parameter<Param<C>>& w)
+  RmsNormNode(Edge x_edge, Edge y_edge, Tensor<C, Device> x, Tensor<Param<C>, Device> inverse,
+              Parameter<Param<C>, Device>& w)
       : x_edge_(x_edge), y_edge_(y_edge), x_(std::move(x)), inverse_(std::move(inverse)), w_(w) {}
 
   std::string_view name() const override { return "rms_norm"; }
@@ -121,7 +122,7 @@ class RmsNormNode final : public Node {
   std::size_t saved_bytes() const override { return x_.bytes() + inverse_.bytes(); }
 
   void backward(Tape& tape) override {
-    const Tensor<C> dy = tape.take_gradient<C>(y_edge_);
+    const Tensor<C, Device> dy = tape.take_gradient<C, Device>(y_edge_);
     if (!dy.defined()) {
       return;
     }
@@ -136,17 +137,17 @@ class RmsNormNode final : public Node {
  private:
   Edge x_edge_;
   Edge y_edge_;
-  Tensor<C> x_;
-  Tensor<Param<C>> inverse_;
-  Parameter<Param<C>>& w_;
+  Tensor<C, Device> x_;
+  Tensor<Param<C>, Device> inverse_;
+  Parameter<Param<C>, Device>& w_;
 };
 
 /// Differentiable rms_norm_forward; w must outlive the tape.
-template <ComputeType C>
-Variable<C> rms_norm(const Variable<C>& x, Parameter<Param<C>>& w, double eps) {
-  RmsNormOutput<C> out = rms_norm_forward(x.value(), w.value(), eps);
+template <ComputeType C, class Device>
+Variable<C, Device> rms_norm(const Variable<C, Device>& x, Parameter<Param<C>, Device>& w, double eps) {
+  RmsNormOutput<C, Device> out = rms_norm_forward(x.value(), w.value(), eps);
   return differentiable(out.y, x.needs_gradient() || w.trainable(), [&](Edge y_edge) {
-    return std::make_unique<RmsNormNode<C>>(x.edge(), y_edge, x.value(), out.inverse, w);
+    return std::make_unique<RmsNormNode<C, Device>>(x.edge(), y_edge, x.value(), out.inverse, w);
   });
 }
 

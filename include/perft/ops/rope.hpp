@@ -17,10 +17,10 @@
 namespace perft::inline PERFT_ABI {
 
 /// cos and sin of position · theta^(−2i/d) for the tokens of one batch, i in [0, d/2).
-template <class P>
+template <class P, class Device = Cpu>
 struct RopeTable {
-  Tensor<P> cosine;  // [T, d/2]
-  Tensor<P> sine;    // [T, d/2]
+  Tensor<P, Device> cosine;  // [T, d/2]
+  Tensor<P, Device> sine;    // [T, d/2]
 };
 
 /// positions [T] -> tables in P. Frequencies and angles are formed in P: in fp32 transformers forms them in fp32, and
@@ -107,10 +107,10 @@ Tensor<C> rope_forward(const Tensor<C>& x, const RopeTable<Param<C>>& table, Par
 }
 
 /// Saves nothing of its own: the table belongs to the batch and is shared by all layers.
-template <ComputeType C>
+template <ComputeType C, class Device = Cpu>
 class RopeNode final : public Node {
  public:
-  RopeNode(Edge x_edge, Edge y_edge, RopeTable<Param<C>> table)
+  RopeNode(Edge x_edge, Edge y_edge, RopeTable<Param<C>, Device> table)
       : x_edge_(x_edge), y_edge_(y_edge), table_(std::move(table)) {}
 
   std::string_view name() const override { return "rope"; }
@@ -118,7 +118,7 @@ class RopeNode final : public Node {
   std::size_t saved_bytes() const override { return 0; }
 
   void backward(Tape& tape) override {
-    const Tensor<C> dy = tape.take_gradient<C>(y_edge_);
+    const Tensor<C, Device> dy = tape.take_gradient<C, Device>(y_edge_);
     if (dy.defined()) {
       tape.add_gradient(x_edge_, rope_forward(dy, table_, Param<C>{-1}));
     }
@@ -127,14 +127,14 @@ class RopeNode final : public Node {
  private:
   Edge x_edge_;
   Edge y_edge_;
-  RopeTable<Param<C>> table_;
+  RopeTable<Param<C>, Device> table_;
 };
 
 /// Differentiable rope_forward.
-template <ComputeType C>
-Variable<C> rope(const Variable<C>& x, const RopeTable<Param<C>>& table) {
+template <ComputeType C, class Device>
+Variable<C, Device> rope(const Variable<C, Device>& x, const RopeTable<Param<C>, Device>& table) {
   return differentiable(rope_forward(x.value(), table), x.needs_gradient(),
-                        [&](Edge y_edge) { return std::make_unique<RopeNode<C>>(x.edge(), y_edge, table); });
+                        [&](Edge y_edge) { return std::make_unique<RopeNode<C, Device>>(x.edge(), y_edge, table); });
 }
 
 }  // namespace perft::inline PERFT_ABI

@@ -17,11 +17,11 @@
 
 namespace perft::inline PERFT_ABI {
 
-template <class P>
+template <class P, class Device = Cpu>
 struct RouterTopk {
-  Tensor<P> probabilities;   // [T, N] softmax of the logits
-  Tensor<P> weights;         // [T, K] of the chosen experts, in order of choice
-  Tensor<std::int32_t> ids;  // [T, K] the chosen experts, most probable first, ties to the lower index
+  Tensor<P, Device> probabilities;   // [T, N] softmax of the logits
+  Tensor<P, Device> weights;         // [T, K] of the chosen experts, in order of choice
+  Tensor<std::int32_t, Device> ids;  // [T, K] the chosen experts, most probable first, ties to the lower index
 };
 
 /// logits [T, N] P -> probabilities, weights, ids. With `renormalise` the weights of a token sum to 1.
@@ -139,10 +139,10 @@ Tensor<P> router_topk_backward(const Tensor<P>& dweights, const RouterTopk<P>& f
 
 /// Saves probabilities, weights (only to renormalise) and ids. Runs even if no gradient reaches the weights: the
 /// auxiliary loss may still send one.
-template <class P>
+template <class P, class Device = Cpu>
 class RouterTopkNode final : public Node {
  public:
-  RouterTopkNode(Edge logits_edge, Edge weights_edge, RouterTopk<P> forward, bool renormalise,
+  RouterTopkNode(Edge logits_edge, Edge weights_edge, RouterTopk<P, Device> forward, bool renormalise,
                  std::shared_ptr<const LoadBalance> balance, std::shared_ptr<const std::vector<std::uint8_t>> real)
       : logits_edge_(logits_edge),
         weights_edge_(weights_edge),
@@ -162,7 +162,7 @@ class RouterTopkNode final : public Node {
   }
 
   void backward(Tape& tape) override {
-    const Tensor<P> dweights = tape.take_gradient<P>(weights_edge_);
+    const Tensor<P, Device> dweights = tape.take_gradient<P, Device>(weights_edge_);
     if (dweights.defined() || (balance_ && balance_->has_gradient())) {
       tape.add_gradient(logits_edge_, router_topk_backward(dweights, forward_, renormalise_, balance_.get(), *real_));
     }
@@ -171,33 +171,33 @@ class RouterTopkNode final : public Node {
  private:
   Edge logits_edge_;
   Edge weights_edge_;
-  RouterTopk<P> forward_;
+  RouterTopk<P, Device> forward_;
   bool renormalise_;
   std::shared_ptr<const LoadBalance> balance_;
   std::shared_ptr<const std::vector<std::uint8_t>> real_;
 };
 
 /// What the rest of the block needs of a routing decision.
-template <class P>
+template <class P, class Device = Cpu>
 struct Routing {
-  Variable<P> weights;       // [T, K]
-  Tensor<std::int32_t> ids;  // [T, K]
+  Variable<P, Device> weights;       // [T, K]
+  Tensor<std::int32_t, Device> ids;  // [T, K]
 };
 
 /// Differentiable router_topk_forward. `balance` (may be null) is what the auxiliary loss of this forward pass is read
 /// from at backward time; the caller adds this layer's statistics to it (not on a recomputation).
-template <class P>
-Routing<P> router_topk(const Variable<P>& logits, std::int64_t top_k, bool renormalise,
-                       const Tensor<std::int32_t>& replay, std::shared_ptr<LoadBalance> balance,
-                       std::shared_ptr<const std::vector<std::uint8_t>> real, bool count) {
-  RouterTopk<P> out = router_topk_forward(logits.value(), top_k, renormalise, replay);
+template <class P, class Device>
+Routing<P, Device> router_topk(const Variable<P, Device>& logits, std::int64_t top_k, bool renormalise,
+                               const Tensor<std::int32_t, Device>& replay, std::shared_ptr<LoadBalance> balance,
+                               std::shared_ptr<const std::vector<std::uint8_t>> real, bool count) {
+  RouterTopk<P, Device> out = router_topk_forward(logits.value(), top_k, renormalise, replay);
   if (balance && count) {
-    balance->add(out.probabilities, out.ids, *real);
+    add_routing(*balance, out.probabilities, out.ids, *real);
   }
-  Routing<P> routing;
+  Routing<P, Device> routing;
   routing.ids = out.ids;
   routing.weights = differentiable(out.weights, logits.needs_gradient(), [&](Edge weights_edge) {
-    return std::make_unique<RouterTopkNode<P>>(logits.edge(), weights_edge, out, renormalise, balance, real);
+    return std::make_unique<RouterTopkNode<P, Device>>(logits.edge(), weights_edge, out, renormalise, balance, real);
   });
   return routing;
 }

@@ -12,7 +12,12 @@ namespace perft::inline PERFT_ABI {
 
 /// Sorted position p in [offsets[e], offsets[e+1]) belongs to expert e; it came from token tokens[p], slot slots[p],
 /// and positions[t · K + s] leads back. Stable: within an expert, tokens ascend.
-struct RoutingPlan {
+/// Specialised per device, each in its own memory; experts(), entries() and bytes() exist for all.
+template <class Device>
+struct DeviceRoutingPlan;
+
+template <>
+struct DeviceRoutingPlan<Cpu> {
   std::int64_t tokens_count = 0;
   std::int64_t top_k = 0;
   std::vector<std::int32_t> offsets;    // [N + 1]
@@ -23,7 +28,13 @@ struct RoutingPlan {
   std::int64_t experts() const { return static_cast<std::int64_t>(offsets.size()) - 1; }
 
   std::int64_t entries() const { return static_cast<std::int64_t>(tokens.size()); }
+
+  std::size_t bytes() const {
+    return (offsets.size() + tokens.size() + slots.size() + positions.size()) * sizeof(std::int32_t);
+  }
 };
+
+using RoutingPlan = DeviceRoutingPlan<Cpu>;
 
 /// ids [T, K] in [0, experts) -> plan. O(T · K + N). Throws ValueError naming the token of an id out of range,
 /// ShapeError if ids is no matrix or T · K is more than 32-bit positions can count.

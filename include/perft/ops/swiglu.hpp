@@ -34,10 +34,10 @@ Tensor<C> swiglu_forward(const Tensor<C>& gate, const Tensor<C>& up) {
   return a;
 }
 
-template <ComputeType C>
+template <ComputeType C, class Device = Cpu>
 struct SwigluGradients {
-  Tensor<C> dgate;  // [T, F]
-  Tensor<C> dup;    // [T, F]
+  Tensor<C, Device> dgate;  // [T, F]
+  Tensor<C, Device> dup;    // [T, F]
 };
 
 /// With s = sigmoid(gate): dgate = da · up · s · (1 + gate · (1 − s)), dup = da · gate · s.
@@ -65,10 +65,10 @@ SwigluGradients<C> swiglu_backward(const Tensor<C>& da, const Tensor<C>& gate, c
 }
 
 /// Saves gate and up.
-template <ComputeType C>
+template <ComputeType C, class Device = Cpu>
 class SwigluNode final : public Node {
  public:
-  SwigluNode(Edge gate_edge, Edge up_edge, Edge a_edge, Tensor<C> gate, Tensor<C> up)
+  SwigluNode(Edge gate_edge, Edge up_edge, Edge a_edge, Tensor<C, Device> gate, Tensor<C, Device> up)
       : gate_edge_(gate_edge), up_edge_(up_edge), a_edge_(a_edge), gate_(std::move(gate)), up_(std::move(up)) {}
 
   std::string_view name() const override { return "swiglu"; }
@@ -76,11 +76,11 @@ class SwigluNode final : public Node {
   std::size_t saved_bytes() const override { return gate_.bytes() + up_.bytes(); }
 
   void backward(Tape& tape) override {
-    const Tensor<C> da = tape.take_gradient<C>(a_edge_);
+    const Tensor<C, Device> da = tape.take_gradient<C, Device>(a_edge_);
     if (!da.defined()) {
       return;
     }
-    SwigluGradients<C> gradients = swiglu_backward(da, gate_, up_);
+    SwigluGradients<C, Device> gradients = swiglu_backward(da, gate_, up_);
     tape.add_gradient(gate_edge_, std::move(gradients.dgate));
     tape.add_gradient(up_edge_, std::move(gradients.dup));
   }
@@ -89,16 +89,16 @@ class SwigluNode final : public Node {
   Edge gate_edge_;
   Edge up_edge_;
   Edge a_edge_;
-  Tensor<C> gate_;
-  Tensor<C> up_;
+  Tensor<C, Device> gate_;
+  Tensor<C, Device> up_;
 };
 
 /// Differentiable swiglu_forward. (Inside the MoE block the same row kernels run in the epilogue of the expert GEMMs.)
-template <ComputeType C>
-Variable<C> swiglu(const Variable<C>& gate, const Variable<C>& up) {
+template <ComputeType C, class Device>
+Variable<C, Device> swiglu(const Variable<C, Device>& gate, const Variable<C, Device>& up) {
   return differentiable(
       swiglu_forward(gate.value(), up.value()), gate.needs_gradient() || up.needs_gradient(), [&](Edge a_edge) {
-        return std::make_unique<SwigluNode<C>>(gate.edge(), up.edge(), a_edge, gate.value(), up.value());
+        return std::make_unique<SwigluNode<C, Device>>(gate.edge(), up.edge(), a_edge, gate.value(), up.value());
       });
 }
 
