@@ -122,13 +122,26 @@ TEMPLATE_TEST_CASE("linear: a trained weight gets dW added, and x is kept for it
 TEST_CASE("linear: a trained weight behind a constant gives dW alone") {
   Weight<float> w("w", tensor<float>(numbers(6, 1), {2, 3}));
   w.make_trainable();
-  Tape tape;
-  Recording recording(tape);
-  const auto y = perft::linear<float>(perft::Variable<float>(tensor<float>(numbers(12, 2), {4, 3})), w);
-  CHECK(tape.saved_bytes() == 4 * 3 * 4);
-  tape.add_gradient(y.edge(), Tensor<float>::full({4, 2}, 1.0F));
-  tape.backward();
-  CHECK(w.trained()->gradient().defined());
+  const auto x = tensor<float>(numbers(12, 2), {4, 3});
+  const auto dy = tensor<float>(numbers(8, 3), {4, 2});
+  Values expected;
+  for (const bool constant : {false, true}) {
+    w.trained()->clear_gradient();
+    Tape tape;
+    Recording recording(tape);
+    const Leaf<float> input(tape, x);
+    const auto y = perft::linear<float>(constant ? perft::Variable<float>(x) : input.variable, w);
+    CHECK(tape.saved_bytes() == 4 * 3 * 4);
+    tape.add_gradient(y.edge(), dy);
+    tape.backward();
+    const Values dw = values(w.trained()->gradient());
+    if (constant) {
+      CHECK(dw == expected);
+      CHECK_FALSE(tape.take_gradient<float>(input.edge).defined());
+    } else {
+      expected = dw;
+    }
+  }
 }
 
 TEST_CASE("linear: an owned but untrained weight is frozen") {

@@ -53,11 +53,16 @@ TEST_CASE("swiglu: only the inputs that want one get a gradient; frozen inputs r
   Recording recording(tape);
   CHECK_FALSE(perft::swiglu(Variable<float>(x), Variable<float>(x)).needs_gradient());
   CHECK(tape.size() == 0);
-  const Leaf<float> up(tape, x);
-  const auto a = perft::swiglu(Variable<float>(x), up.variable);
-  tape.add_gradient(a.edge(), x);
-  tape.backward();
-  CHECK(tape.take_gradient<float>(up.edge).defined());
+  const auto other = tensor<float>(numbers(6, 2), {2, 3});
+  const auto both = perft::swiglu_backward(x, x, other);
+  for (const bool of_gate : {true, false}) {
+    const Leaf<float> wanted(tape, of_gate ? x : other);
+    const auto a = of_gate ? perft::swiglu(wanted.variable, Variable<float>(other))
+                           : perft::swiglu(Variable<float>(x), wanted.variable);
+    tape.add_gradient(a.edge(), x);
+    tape.backward();
+    CHECK(values(tape.take_gradient<float>(wanted.edge)) == values(of_gate ? both.dgate : both.dup));
+  }
 }
 
 TEST_CASE("swiglu: the same bits for 1, 2 and 3 threads, and for a row alone") {
