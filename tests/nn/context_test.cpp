@@ -56,6 +56,36 @@ TEST_CASE("make_context carries the batch's segments, dropout keys, real tokens 
   CHECK(support::close(x.value().span()[10], std::sin(4.0), {.abs = 1e-12}));
 }
 
+TEST_CASE("a batch whose columns, segments or targets do not fit is refused") {
+  const auto refusal = [](auto change) {
+    perft::Batch b = batch();
+    b.loss_rows = {0, 1};
+    b.targets = {6, 7};
+    change(b);
+    return harness::error_text<perft::ShapeError>([&] { (void)perft::make_context<double>(b, 4, 100.0); });
+  };
+  CHECK(refusal([](auto&) {}) == "nothing was thrown");
+  CHECK(refusal([](auto& b) { b.ids.push_back(1); }) == "batch: positions has 3 entries, expected one per token (4)");
+  CHECK(refusal([](auto& b) { b.positions.pop_back(); }) ==
+        "batch: positions has 2 entries, expected one per token (3)");
+  CHECK(refusal([](auto& b) { b.real.clear(); }) == "batch: real has 0 entries, expected one per token (3)");
+  CHECK(refusal([](auto& b) { b.row.push_back(0); }) == "batch: row has 4 entries, expected one per token (3)");
+  CHECK(refusal([](auto& b) { b.column.pop_back(); }) == "batch: column has 2 entries, expected one per token (3)");
+  const std::string expected = " with at least 1 query and 0 … queries keys";
+  CHECK(refusal([](auto& b) { b.segments[1].begin = 1; }) ==
+        "batch: segment 1 begins at 1 with 1 queries and 0 keys, expected to begin at 2" + expected);
+  CHECK(refusal([](auto& b) { b.segments[0].keys = 3; }) ==
+        "batch: segment 0 begins at 0 with 2 queries and 3 keys, expected to begin at 0" + expected);
+  CHECK(refusal([](auto& b) { b.segments[0].keys = -1; }) ==
+        "batch: segment 0 begins at 0 with 2 queries and -1 keys, expected to begin at 0" + expected);
+  CHECK(refusal([](auto& b) { b.segments[0].queries = 0; }).starts_with("batch: segment 0 begins at 0 with 0 queries"));
+  CHECK(refusal([](auto& b) { b.segments.pop_back(); }) == "batch: the segments end at token 2, expected all 3");
+  CHECK(refusal([](auto& b) { b.targets.pop_back(); }) ==
+        "batch: targets has 1 entries, expected one per loss row (2)");
+  CHECK(refusal([](auto& b) { b.loss_rows[1] = 3; }) == "batch: loss_rows[1] is 3, expected a token from 0 to 2");
+  CHECK(refusal([](auto& b) { b.loss_rows[0] = -1; }) == "batch: loss_rows[0] is -1, expected a token from 0 to 2");
+}
+
 TEST_CASE("dropout is on in training alone, and its mask depends on seed, step, layer and site") {
   auto c = context();
   CHECK_FALSE(c.dropout(0.5, 1).active());

@@ -6,6 +6,7 @@
 #include <vector>   // columns
 
 #include "perft/core/batch.hpp"
+#include "perft/core/error.hpp"
 #include "perft/core/tensor.hpp"
 #include "perft/ops/dropout.hpp"
 #include "perft/ops/load_balance.hpp"
@@ -68,9 +69,41 @@ struct ForwardContext {
   }
 };
 
-/// A context for `batch`: positions become a RoPE table, the columns are shared by all layers.
+/// Throws ShapeError unless `batch` is what core/batch.hpp says: a number per token in every column, segments one after
+/// another over all tokens with 0 <= keys <= queries, and a target for every loss row, which is one of the tokens.
+inline void check_batch(const Batch& batch) {
+  const std::int64_t tokens = batch.tokens();
+  const auto one_per_token = [&](const char* column, std::size_t size) {
+    check<ShapeError>(static_cast<std::int64_t>(size) == tokens, "batch: ", column, " has ", size,
+                      " entries, expected one per token (", tokens, ")");
+  };
+  one_per_token("positions", batch.positions.size());
+  one_per_token("real", batch.real.size());
+  one_per_token("row", batch.row.size());
+  one_per_token("column", batch.column.size());
+  std::int64_t end = 0;
+  for (std::size_t s = 0; s < batch.segments.size(); ++s) {
+    const Segment& segment = batch.segments[s];
+    check<ShapeError>(
+        segment.begin == end && segment.queries >= 1 && segment.keys >= 0 && segment.keys <= segment.queries,
+        "batch: segment ", s, " begins at ", segment.begin, " with ", segment.queries, " queries and ", segment.keys,
+        " keys, expected to begin at ", end, " with at least 1 query and 0 … queries keys");
+    end += segment.queries;
+  }
+  check<ShapeError>(end == tokens, "batch: the segments end at token ", end, ", expected all ", tokens);
+  check<ShapeError>(batch.targets.size() == batch.loss_rows.size(), "batch: targets has ", batch.targets.size(),
+                    " entries, expected one per loss row (", batch.loss_rows.size(), ")");
+  for (std::size_t i = 0; i < batch.loss_rows.size(); ++i) {
+    check<ShapeError>(batch.loss_rows[i] >= 0 && batch.loss_rows[i] < tokens, "batch: loss_rows[", i, "] is ",
+                      batch.loss_rows[i], ", expected a token from 0 to ", tokens - 1);
+  }
+}
+
+/// A context for `batch`: positions become a RoPE table, the columns are shared by all layers. Throws what
+/// check_batch throws.
 template <ComputeType C>
 ForwardContext<C> make_context(const Batch& batch, std::int64_t head_dim, double rope_theta) {
+  check_batch(batch);
   ForwardContext<C> context;
   context.segments = std::make_shared<const std::vector<Segment>>(batch.segments);
   context.tokens = std::make_shared<const TokenKeys>(TokenKeys{batch.row, batch.column});
