@@ -33,7 +33,8 @@ struct SelfAttention {
       v = clamp(v, *clip);
     }
     std::unique_ptr<const QueryKeySource<C>> source;
-    if (q_norm && Tape::current() != nullptr) {  // the norms keep their inputs: no need to keep their results too
+    if (q_norm && (q.needs_gradient() || k.needs_gradient())) {
+      // A norm that is differentiated keeps its input: no need to keep its result too.
       source = std::make_unique<const Prepared>(*this, q_projected.value(), k_projected.value(), context.rope);
     }
     return o_proj->forward(attention(q, k, v, context.segments, shape, std::move(source)), context);
