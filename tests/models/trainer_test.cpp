@@ -152,7 +152,7 @@ TEST_CASE(
   c.problem.config.aux_coef = coef;
   for (const PadRows mode : {PadRows::ignore, PadRows::hf}) {
     c.problem.pad_rows = reference_mode(mode);
-    for (const std::size_t micro_batch : {16U, 8U, 5U}) {  // 5: the last has one row
+    for (const std::size_t micro_batch : {16U, 8U, 5U, 1U}) {  // 5: the last has one row
       INFO((mode == PadRows::hf ? "hf" : "ignore") << ", micro-batches of " << micro_batch);
       std::vector<reference::RefBatch> parts;
       std::vector<double> shares;

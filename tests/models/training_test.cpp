@@ -116,7 +116,7 @@ TEMPLATE_TEST_CASE("without aux 1x16 = 2x8 = 16x1 micro-batches, with and withou
         engine.attach(spec);
         (void)randomise(engine.trained());
         const auto whole = accumulate(engine, rows, kSplits[0], 0.0, mode, true);
-        for (const auto& split : kSplits) {
+        for (const auto& split : std::span(kSplits).subspan(1)) {
           INFO(perft::method_name(spec.method) << ", dropout " << dropout << ", " << split.size() << " micro-batches");
           const auto parts = accumulate(engine, rows, split, 0.0, mode, true);
           CHECK(close(parts.lm, whole.lm, {.rel_to_max = tolerance}));
@@ -150,7 +150,7 @@ TEST_CASE("with aux every split is the reference's loss, aux weighted by shares 
   for (const bool hf : {false, true}) {
     reference::Problem problem{checkpoint.config, checkpoint.weights, adapter, params, {}};
     problem.pad_rows = hf ? reference::PadRows::hf : reference::PadRows::ignore;
-    for (const auto& split : {kSplits[0], kSplits[1], kSplits[3]}) {
+    for (const auto& split : {kSplits[0], kSplits[1], kSplits[2], kSplits[3]}) {
       INFO((hf ? "hf, " : "ignore, ") << split.size() << " micro-batches");
       std::vector<reference::RefBatch> parts;
       std::vector<double> shares;
@@ -181,12 +181,13 @@ TEST_CASE("with aux every split is the reference's loss, aux weighted by shares 
   CHECK(std::abs(losses[0] - losses[1]) > 1e-6);  // the split is no mere change of order
 }
 
-TEST_CASE("left-padded, right-padded and ragged rows agree under ignore, to rounding") {
+TEMPLATE_TEST_CASE("left-padded, right-padded and ragged rows agree under ignore, to rounding", "", float, double) {
+  const double tolerance = std::same_as<TestType, double> ? 1e-12 : 1e-5;
   for (const std::string& config : {small_olmoe(), small_mixtral(R"({"sliding_window": 4, "pad_token_id": 1})")}) {
     const io_test::TempFolder folder;
     const auto checkpoint = write_random_checkpoint(config, {}, folder.path());
     const auto rows = sixteen_rows();
-    Engine<double> engine(folder.path());
+    Engine<TestType> engine(folder.path());
     engine.attach(perft_r(0.0));
     (void)randomise(engine.trained());
     std::vector<perft::Batch> forms{perft::ragged_batch(rows, 0, PadRows::ignore, 0, 1)};
@@ -201,10 +202,10 @@ TEST_CASE("left-padded, right-padded and ragged rows agree under ignore, to roun
       const perft::Losses losses = engine.accumulate(batch, whole_batch(batch, 0.05));
       std::vector<double> all{losses.lm, losses.aux, losses.adapter_aux};
       for (const auto* parameter : engine.trained()) {
-        for (const double x : parameter->gradient().span()) all.push_back(x);
+        for (const auto x : parameter->gradient().span()) all.push_back(static_cast<double>(x));
       }
       if (first.empty()) first = all;
-      CHECK(close(all, first, {.rel_to_max = 1e-12}));
+      CHECK(close(all, first, {.rel_to_max = tolerance}));
     }
   }
 }
