@@ -70,8 +70,8 @@ void print_model(const ModelContents& m) {
 void print_adapter(const AdapterContents& a) {
   const AdapterSpec& spec = a.config.spec;
   std::cout << fmt::format("{} adapter for {}, delta {}, alpha {}, dropout {}\n", method_name(spec.method),
-                           a.config.base_model_type, spec.delta == DeltaForm::kLora ? "lora" : "parallel", spec.alpha,
-                           spec.dropout);
+                           a.config.base_model_type, spec.delta == DeltaForm::kLora ? "lora" : "parallel",
+                           spec.effective_alpha(), spec.dropout);
   if (spec.method == perft::Method::kPerftR) {
     std::cout << fmt::format("  {} of {} experts per token, router weights {}\n", spec.top_k, spec.experts,
                              spec.router_weights == perft::RouterWeights::kOwn ? "own" : "authors-olmoe");

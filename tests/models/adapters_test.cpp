@@ -136,6 +136,51 @@ TEST_CASE("what cannot be attached says why") {
   CHECK(refusal(lora_with({"q_proj", "query"})).starts_with("adapter: LoRA target 'query', expected one of "));
 }
 
+TEST_CASE("what is refused leaves the model as it was: ranks that do not fit, a second adapter on a slot") {
+  const Model model;
+  const perft::Batch batch = padded(random_batch({{0, 9}, {3, 9}}, 9, 37, 1, 3), 37).batch;
+  Engine<float> engine(model.folder.path());
+  const auto refusal = [&](const AdapterSpec& spec) {
+    const Bits before = Bits().add(engine.logits(batch));
+    const std::size_t trained = engine.trained().size();
+    const std::string text = error_text<perft::ValueError>([&] { engine.attach(spec); });
+    CHECK(engine.trained().size() == trained);
+    CHECK(Bits().add(engine.logits(batch)) == before);
+    return text;
+  };
+  const auto with_ranks = [](AdapterSpec spec, std::vector<std::vector<std::int64_t>> ranks) {
+    spec.ranks = std::move(ranks);
+    return spec;
+  };
+  const AdapterSpec perft_r = spec_with(Method::kPerftR, 3, 1), attention = lora_with({"q_proj", "v_proj"});
+  CHECK(refusal(with_ranks(perft_r, {{1, 2, 3}})) == "adapter: ranks of 1 layers, expected the model's 2");
+  CHECK(refusal(with_ranks(perft_r, {{1, 2, 3}, {1, 2, 3}, {1, 2, 3}})) ==
+        "adapter: ranks of 3 layers, expected the model's 2");
+  CHECK(refusal(with_ranks(perft_r, {{1, 2, 3}, {1, 2}})) == "adapter: 2 ranks for model.layers.1.mlp, expected 3");
+  CHECK(refusal(with_ranks(spec_with(Method::kPerftE, 0, 0), {{1, 2, 3}, {1, 2, 3}})) ==
+        "adapter: 3 ranks for model.layers.0.mlp, expected 6");
+  CHECK(refusal(with_ranks(spec_with(Method::kPerftS, 1, 0), {{1}, {}})) ==
+        "adapter: 0 ranks for model.layers.1.mlp, expected 1");
+  CHECK(refusal(with_ranks(attention, {{2}, {}})) ==
+        "adapter: 0 ranks for model.layers.1.self_attn.q_proj, expected 1");
+  CHECK(refusal(with_ranks(lora_with({"up_proj"}), {{1, 1, 1, 1, 1, 1}, {1}})) ==
+        "adapter: 1 ranks for model.layers.1.mlp.experts, expected 6");
+
+  const auto taken = [](const std::string& path) {
+    return "adapter: " + path +
+           " carries an adapter already, expected none; detach it first, or name all targets at once";
+  };
+  engine.attach(attention);
+  engine.attach(lora_with({"gate_proj"}));
+  engine.attach(perft_r);  // LoRA and PERFT sit on different slots
+  (void)randomise(engine.trained());
+  CHECK(refusal(lora_with({"k_proj", "v_proj"})) == taken("model.layers.0.self_attn.v_proj"));
+  CHECK(refusal(lora_with({"down_proj"})) == taken("model.layers.0.mlp.experts"));
+  CHECK(refusal(spec_with(Method::kPerftS, 1, 0)) == taken("model.layers.0.mlp"));
+  engine.detach();
+  REQUIRE_NOTHROW(engine.attach(attention));
+}
+
 TEST_CASE("initial values depend on seed and name alone: not on what else is attached, its order, or the type") {
   const Model model;
   Engine<float> alone(model.folder.path()), together(model.folder.path()), first(model.folder.path());
@@ -212,4 +257,8 @@ TEST_CASE("a folder that does not fit its model is refused by file") {
         folder.path("adapter_model.safetensors") +
             ": tensor 'model.layers.0.mlp.perft.experts.1.lora_A.weight' is missing; check adapter_config.json against "
             "the file");
+  for (const auto* parameter : third.trained()) {  // nothing was drawn for what a file should have filled
+    if (parameter->name().find(".layers.1.") == std::string::npos) continue;
+    for (const float x : parameter->value().span()) REQUIRE(x == 0);
+  }
 }

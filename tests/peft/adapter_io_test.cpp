@@ -32,8 +32,8 @@ struct Fake {
 
   void visit(perft::Visitor<float>& visitor) {
     visitor.parameter(frozen);
-    visitor.parameter(b);  // not in the file's order
-    visitor.parameter(a);
+    visitor.adapter_parameter(b);  // not in the file's order
+    visitor.adapter_parameter(a);
   }
 };
 
@@ -154,6 +154,23 @@ TEST_CASE("saving: sorted by name, F32, as files hold them; loading gives the sa
   const auto config = perft::read_adapter_config(one.path(), kBase);
   CHECK(config.spec.method == perft::Method::kPerftS);
   CHECK(config.spec.rank == 2);
+}
+
+TEST_CASE("adapter files hold what is the adapter's, whatever is trained") {
+  const TempFolder folder;
+  Fake fake;
+  fake.a.set_trainable(false);
+  fake.frozen.set_trainable(true);
+  perft::save_adapter<float>(fake, perft_s(), kBase, folder.path());
+  const std::string path = folder.path("adapter_model.safetensors");
+  const auto file = perft::SafetensorsFile::open(path);
+  REQUIRE(file.tensors().size() == 2);
+  CHECK(file.find("x.lora_A.weight") != nullptr);
+  CHECK(file.find("x.lora_B.weight") != nullptr);
+  Fake other(0.5);
+  other.b.set_trainable(false);
+  perft::load_adapter_weights<float>(other, path);
+  CHECK(harness::values(other.b.value()) == harness::values(fake.b.value()));
 }
 
 TEST_CASE("read_adapter_config names the file it opened") {

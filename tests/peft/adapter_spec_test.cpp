@@ -43,6 +43,7 @@ TEST_CASE("check_spec takes every published form") {
   CHECK_NOTHROW(perft::check_spec(spec));
   spec.rank = 0;
   spec.ranks = {{1, 2, 3, 4}};
+  spec.alpha = 8;
   CHECK_NOTHROW(perft::check_spec(spec));
   AdapterSpec plain;
   for (const Method method : {Method::kPerftS, Method::kPerftE}) {
@@ -53,6 +54,17 @@ TEST_CASE("check_spec takes every published form") {
   plain.experts = 1;
   CHECK_NOTHROW(perft::check_spec(plain));
   CHECK_NOTHROW(perft::check_spec(lora({perft::kLoraTargets.begin(), perft::kLoraTargets.end()})));
+}
+
+TEST_CASE("alpha is twice the rank unless set") {
+  AdapterSpec spec;
+  spec.rank = 32;
+  CHECK(spec.effective_alpha() == 64);
+  spec.alpha = 5;
+  CHECK(spec.effective_alpha() == 5);
+  CHECK(refusal(perft_r(), [](auto& s) {
+          s.ranks = {{1, 2, 3, 4}};
+        }) == "adapter: alpha is not set, expected a number beside a rank per expert");
 }
 
 TEST_CASE("check_spec refuses what no base could make right") {

@@ -90,6 +90,29 @@ TEST_CASE("an expert has the names, shapes and flags that files and optimiser ex
   CHECK(parallel->b.name() == "m.w2.weight");
 }
 
+TEST_CASE("initial values are those of one sequential stream, for any number of threads; zeros without a seed") {
+  const std::int64_t n = 3 * (1 << 14) + 7;  // several chunks, the last not a whole block
+  harness::Values normal, uniform;
+  perft::PhiloxStream normals = perft::detail::tensor_stream("t", 9), uniforms = perft::detail::tensor_stream("t", 9);
+  for (std::int64_t i = 0; i < n; ++i) {
+    normal.push_back(0.5 * normals.normal());
+    uniform.push_back(0.5 * (2 * uniforms.uniform() - 1));
+  }
+  const int threads = perft::ThreadPool::global().threads();
+  for (const int count : {1, 2, 3}) {
+    perft::ThreadPool::global().set_threads(count);
+    perft::Parameter<double> p("t", perft::Tensor<double>::zeros({n}));
+    perft::fill_normal(p, 0.5, 9);
+    CHECK(harness::values(p.value()) == normal);
+    perft::fill_uniform(p, 0.5, 9);
+    CHECK(harness::values(p.value()) == uniform);
+  }
+  perft::ThreadPool::global().set_threads(threads);
+  const auto expert = perft::make_low_rank_expert<float>("e.", spec_of(Method::kPerftR), 2, 5, 5, std::nullopt);
+  CHECK(harness::values(expert->a.value()) == harness::Values(10));
+  CHECK(harness::values(expert->b.value()) == harness::Values(10));
+}
+
 TEST_CASE("initial values are a function of seed and name alone") {
   const auto values = [](const std::string& name, std::uint64_t seed) {
     perft::Parameter<float> p(name, perft::Tensor<float>::zeros({40}));

@@ -39,8 +39,11 @@ constexpr double philox_uniform(std::uint32_t word) {
 /// fixed.
 class PhiloxStream {
  public:
-  explicit PhiloxStream(std::uint64_t seed, std::uint64_t stream = 0)
-      : key_{static_cast<std::uint32_t>(seed), static_cast<std::uint32_t>(seed >> 32)}, stream_(stream) {}
+  /// Starts at the stream's number 4 · `block`, where a thread that draws its part alone begins.
+  explicit PhiloxStream(std::uint64_t seed, std::uint64_t stream = 0, std::uint64_t block = 0)
+      : key_{static_cast<std::uint32_t>(seed), static_cast<std::uint32_t>(seed >> 32)},
+        stream_(stream),
+        counter_(block) {}
 
   std::uint32_t next() {
     if (used_ == 4) {
@@ -82,7 +85,7 @@ class PhiloxStream {
  private:
   PhiloxKey key_;
   std::uint64_t stream_;
-  std::uint64_t counter_ = 0;
+  std::uint64_t counter_;
   std::array<std::uint32_t, 4> block_{};
   std::size_t used_ = 4;
   double spare_ = 0;

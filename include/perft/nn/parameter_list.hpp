@@ -1,5 +1,5 @@
 #pragma once
-// The trainable parameters of a model, in the order its modules list them.
+// The parameters of a model, trainable ones and adapters', in the order its modules list them.
 
 #include <vector>  // the list
 
@@ -28,6 +28,16 @@ class CollectTrainable final : public Visitor<C> {
 };
 
 template <ComputeType C>
+class CollectAdapter final : public Visitor<C> {
+ public:
+  std::vector<Parameter<Param<C>>*> found;
+
+  void adapter_weight(Weight<Param<C>>& weight) override { found.push_back(weight.parameter()); }
+
+  void adapter_parameter(Parameter<Param<C>>& parameter) override { found.push_back(&parameter); }
+};
+
+template <ComputeType C>
 class TrainEverything final : public Visitor<C> {
  public:
   void weight(Weight<Param<C>>& weight) override { weight.make_trainable(); }
@@ -41,6 +51,15 @@ class TrainEverything final : public Visitor<C> {
 template <ComputeType C, class Model>
 std::vector<Parameter<Param<C>>*> trainable_parameters(Model& model) {
   detail::CollectTrainable<C> visitor;
+  model.visit(visitor);
+  return std::move(visitor.found);
+}
+
+/// The parameters that belong to the attached adapters, trainable or not: what adapter files hold. Pointers stay valid
+/// while the model's slots are not replaced.
+template <ComputeType C, class Model>
+std::vector<Parameter<Param<C>>*> adapter_parameters(Model& model) {
+  detail::CollectAdapter<C> visitor;
   model.visit(visitor);
   return std::move(visitor.found);
 }

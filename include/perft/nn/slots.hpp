@@ -26,7 +26,13 @@ class Visitor {
 
   virtual void weight(Weight<Param<C>>&) {}  // a matrix, frozen or trained
 
-  virtual void parameter(Parameter<Param<C>>&) {}  // a vector or an adapter's matrix
+  virtual void parameter(Parameter<Param<C>>&) {}  // a vector
+
+  // An adapter's own matrices: what its files hold, trained or not. Whoever does not tell them from the base's sees
+  // them as the above.
+  virtual void adapter_weight(Weight<Param<C>>& adapter) { weight(adapter); }
+
+  virtual void adapter_parameter(Parameter<Param<C>>& adapter) { parameter(adapter); }
 
   virtual void linear_slot(const std::string& /*path*/, std::unique_ptr<LinearSlot<C>>&) {}
 
@@ -46,6 +52,9 @@ class LinearSlot {
   virtual std::int64_t out() const = 0;
   virtual void visit(Visitor<C>& visitor) = 0;
 
+  /// Whether this is a decorator. A slot carries one at most: two would share parameter names and dropout.
+  virtual bool adapted() const { return false; }
+
   /// A decorator gives back what it wraps; null if it is no decorator.
   virtual std::unique_ptr<LinearSlot<C>> release_base() { return nullptr; }
 };
@@ -59,6 +68,8 @@ class ExpertsSlot {
                                      std::shared_ptr<const RoutingPlan> plan, ForwardContext<C>& context) = 0;
   virtual const ExpertTable<Param<C>>& table() const = 0;
   virtual void visit(Visitor<C>& visitor) = 0;
+
+  virtual bool adapted() const { return false; }
 
   virtual std::unique_ptr<ExpertsSlot<C>> release_base() { return nullptr; }
 };
@@ -85,6 +96,8 @@ class MoeBlock {
   virtual MoeOutput<C> forward(const Variable<C>& x, ForwardContext<C>& context) = 0;
   virtual MoeShape shape() const = 0;
   virtual void visit(const std::string& path, Visitor<C>& visitor) = 0;
+
+  virtual bool adapted() const { return false; }
 
   virtual std::unique_ptr<MoeBlock<C>> release_base() { return nullptr; }
 };

@@ -44,7 +44,7 @@ inline OrderedJson adapter_config_json(const AdapterSpec& spec, const BaseFacts&
   } else {
     json["rank"] = spec.ranks;
   }
-  json["alpha"] = spec.alpha;
+  json["alpha"] = spec.effective_alpha();
   json["experts"] = spec.experts;
   json["top_k"] = spec.top_k;
   json["dropout"] = spec.dropout;
@@ -172,10 +172,7 @@ inline void check_base(const AdapterConfig& config, const BaseFacts& base, const
   if (!config.spec.ranks.empty()) {
     check<IoError>(static_cast<std::int64_t>(config.spec.ranks.size()) == base.num_hidden_layers, where, ": rank has ",
                    config.spec.ranks.size(), " layers, expected the model's ", base.num_hidden_layers);
-    const std::int64_t experts = config.spec.method == Method::kPerftS   ? 1
-                                 : config.spec.method == Method::kPerftE ? base.num_experts
-                                 : config.spec.method == Method::kLora   ? base.num_experts
-                                                                         : config.spec.experts;
+    const std::int64_t experts = config.spec.experts_beside(base.num_experts);
     for (std::size_t layer = 0; layer < config.spec.ranks.size(); ++layer) {
       check<IoError>(static_cast<std::int64_t>(config.spec.ranks[layer].size()) == experts, where, ": rank[", layer,
                      "] has ", config.spec.ranks[layer].size(), " numbers, expected one per expert (", experts, ")");

@@ -48,11 +48,12 @@ class StoredParameters {
   std::vector<TensorToWrite> tensors_;
 };
 
-/// Writes both files into the existing folder `dir`: the tensors first, then the configuration, each atomically. The
-/// bytes of adapter_model.safetensors depend on the values alone.
+/// Writes the attached adapters' parameters, trained or frozen, and `spec` as both files into the existing folder
+/// `dir`: the tensors first, then the configuration, each atomically. The bytes of adapter_model.safetensors depend on
+/// the values alone.
 template <ComputeType C, class Model>
 void save_adapter(Model& model, const AdapterSpec& spec, const BaseFacts& base, const std::string& dir) {
-  const StoredParameters<Param<C>> stored(trainable_parameters<C>(model));
+  const StoredParameters<Param<C>> stored(adapter_parameters<C>(model));
   write_safetensors(dir + "/adapter_model.safetensors", stored.tensors());
   write_text_atomically(dir + "/adapter_config.json", adapter_config_json(spec, base).dump(1) + "\n");
 }
@@ -75,7 +76,7 @@ void load_adapter_weights(Model& model, const std::string& path) {
   for (const TensorEntry& entry : file.tensors()) {
     used[entry.name] = false;
   }
-  for (Parameter<P>* parameter : trainable_parameters<C>(model)) {
+  for (Parameter<P>* parameter : adapter_parameters<C>(model)) {
     const TensorEntry* entry = file.find(parameter->name());
     check<IoError>(entry != nullptr, path, ": tensor '", parameter->name(),
                    "' is missing; check adapter_config.json against the file");
@@ -107,7 +108,7 @@ template <ComputeType C, class Model>
 AdapterConfig load_adapter(Model& model, const BaseFacts& base, const std::string& dir) {
   AdapterConfig config = read_adapter_config(dir, base);
   try {
-    attach<C>(model, config.spec, 0.0, 0);
+    attach_zeros<C>(model, config.spec);
   } catch (const ValueError& error) {
     fail<IoError>(dir, "/adapter_config.json: ", error.what());
   }

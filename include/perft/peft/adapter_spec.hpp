@@ -5,6 +5,7 @@
 #include <array>        // names
 #include <cmath>        // std::isfinite
 #include <cstdint>      // sizes
+#include <optional>     // alpha follows the rank unless set
 #include <string>       // targets
 #include <string_view>  // names
 #include <vector>       // ranks, targets
@@ -45,15 +46,32 @@ struct AdapterSpec {
   DeltaForm delta = DeltaForm::kLora;
   std::int64_t rank = 8;                         // r, of every expert or target
   std::vector<std::vector<std::int64_t>> ranks;  // [layer][expert], instead of `rank` if not empty
-  double alpha = 16;
-  std::int64_t experts = 0;  // M: 1 for S, N (or 0) for E, 0 for lora
-  std::int64_t top_k = 0;    // PERFT-R only
+  std::optional<double> alpha;                   // 2 · rank, as in every published run, unless set
+  std::int64_t experts = 0;                      // M: 1 for S, N (or 0) for E, 0 for lora
+  std::int64_t top_k = 0;                        // PERFT-R only
   double dropout = 0;
   RouterWeights router_weights = RouterWeights::kOwn;
   std::vector<std::string> targets;  // lora only
 
   std::int64_t rank_of(std::int64_t layer, std::int64_t expert) const {
     return ranks.empty() ? rank : ranks.at(static_cast<std::size_t>(layer)).at(static_cast<std::size_t>(expert));
+  }
+
+  double effective_alpha() const { return alpha.value_or(2.0 * static_cast<double>(rank)); }
+
+  /// Adapter experts of a block with `base_experts` experts; for lora, how many ranks a layer lists.
+  std::int64_t experts_beside(std::int64_t base_experts) const {
+    switch (method) {
+      case Method::kPerftS:
+        return 1;
+      case Method::kPerftE:
+      case Method::kLora:
+        return base_experts;
+      case Method::kPerftD:
+      case Method::kPerftR:
+        return experts;
+    }
+    return experts;
   }
 
   bool targets_role(std::string_view role) const {
@@ -70,8 +88,10 @@ inline void check_spec(const AdapterSpec& spec) {
     }
   }
   check<ValueError>(spec.dropout >= 0 && spec.dropout < 1, "adapter: dropout ", spec.dropout, ", expected [0, 1)");
-  check<ValueError>(spec.alpha > 0 && std::isfinite(spec.alpha), "adapter: alpha ", spec.alpha,
-                    ", expected a positive number");
+  check<ValueError>(spec.alpha || spec.ranks.empty(),
+                    "adapter: alpha is not set, expected a number beside a rank per expert");
+  check<ValueError>(spec.effective_alpha() > 0 && std::isfinite(spec.effective_alpha()), "adapter: alpha ",
+                    spec.effective_alpha(), ", expected a positive number");
   const bool lora = spec.method == Method::kLora;
   if (spec.method == Method::kPerftR || spec.method == Method::kPerftD) {
     check<ValueError>(spec.experts >= 1, "adapter: ", spec.experts, " experts, expected at least 1");

@@ -1,9 +1,10 @@
 #pragma once
 // LoRA as decorators: around a linear slot (attention projections, router) and around the routed experts.
 
-#include <memory>   // wrapped slots
-#include <string>   // paths
-#include <utility>  // std::move
+#include <memory>    // wrapped slots
+#include <optional>  // no seed
+#include <string>    // paths
+#include <utility>   // std::move
 
 #include "perft/nn/slots.hpp"
 #include "perft/ops/add.hpp"
@@ -20,14 +21,16 @@ class LoraLinear final : public LinearSlot<C> {
   using P = Param<C>;
 
   /// `path` is the slot's; parameters are named path + ".lora_A.weight" and ".lora_B.weight". `site` keys its dropout.
-  LoraLinear(std::unique_ptr<LinearSlot<C>> base, const std::string& path, const AdapterSpec& spec, std::int64_t layer,
-             std::uint64_t site, std::uint64_t seed)
-      : base_(std::move(base)), dropout_(spec.dropout), site_(site) {
-    bank_.in = base_->in();
-    bank_.out = base_->out();
-    bank_.alpha = spec.alpha;
+  /// `base` is taken last: if anything throws, the caller still has it.
+  LoraLinear(std::unique_ptr<LinearSlot<C>>& base, const std::string& path, const AdapterSpec& spec, std::int64_t layer,
+             std::uint64_t site, std::optional<std::uint64_t> seed)
+      : dropout_(spec.dropout), site_(site) {
+    bank_.in = base->in();
+    bank_.out = base->out();
+    bank_.alpha = spec.effective_alpha();
     bank_.experts.push_back(
         make_low_rank_expert<P>(path + ".", spec, spec.rank_of(layer, 0), bank_.in, bank_.out, seed));
+    base_ = std::move(base);
   }
 
   Variable<C> forward(const Variable<C>& x, ForwardContext<C>& context) override {
@@ -48,6 +51,8 @@ class LoraLinear final : public LinearSlot<C> {
     visit_bank<C>(bank_, visitor);
   }
 
+  bool adapted() const override { return true; }
+
   std::unique_ptr<LinearSlot<C>> release_base() override { return std::move(base_); }
 
  private:
@@ -64,10 +69,11 @@ class LoraExperts final : public ExpertsSlot<C> {
   using P = Param<C>;
   static constexpr std::uint64_t kDropoutSite = 16;  // … + 0, 1, 2 for gate, up, down
 
-  LoraExperts(std::unique_ptr<ExpertsSlot<C>> base, const std::string& path, const AdapterSpec& spec,
-              std::int64_t layer, std::uint64_t seed)
-      : base_(std::move(base)), dropout_(spec.dropout) {
-    const ExpertTable<P>& table = base_->table();
+  /// `base` holds plain experts (their table is multiplied with here) and is taken last, as LoraLinear's.
+  LoraExperts(std::unique_ptr<ExpertsSlot<C>>& base, const std::string& path, const AdapterSpec& spec,
+              std::int64_t layer, std::optional<std::uint64_t> seed)
+      : dropout_(spec.dropout) {
+    const ExpertTable<P>& table = base->table();
 
     struct Branch {
       const char* role;
@@ -82,13 +88,14 @@ class LoraExperts final : public ExpertsSlot<C> {
       }
       branch.bank.in = branch.down ? table.front().down.cols() : table.front().gate.cols();
       branch.bank.out = branch.down ? table.front().down.rows() : table.front().gate.rows();
-      branch.bank.alpha = spec.alpha;
+      branch.bank.alpha = spec.effective_alpha();
       for (std::size_t e = 0; e < table.size(); ++e) {
         branch.bank.experts.push_back(make_low_rank_expert<P>(path + "." + std::to_string(e) + "." + branch.role + ".",
                                                               spec, spec.rank_of(layer, static_cast<std::int64_t>(e)),
                                                               branch.bank.in, branch.bank.out, seed));
       }
     }
+    base_ = std::move(base);
   }
 
   Variable<P> forward(const Variable<C>& x, const Variable<P>& weights, std::shared_ptr<const RoutingPlan> plan,
@@ -112,6 +119,8 @@ class LoraExperts final : public ExpertsSlot<C> {
     visit_bank<C>(up_, visitor);
     visit_bank<C>(down_, visitor);
   }
+
+  bool adapted() const override { return true; }
 
   std::unique_ptr<ExpertsSlot<C>> release_base() override { return std::move(base_); }
 

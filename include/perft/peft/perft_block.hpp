@@ -1,9 +1,10 @@
 #pragma once
 // PERFT: y = MoE(x) + Σ_j w_j(x) Δ_j(x). The four variants differ in nothing but which Δ_j a token goes through, and w.
 
-#include <memory>   // the wrapped block
-#include <string>   // paths
-#include <utility>  // std::move
+#include <memory>    // the wrapped block
+#include <optional>  // no seed
+#include <string>    // paths
+#include <utility>   // std::move
 
 #include "perft/nn/slots.hpp"
 #include "perft/ops/add.hpp"
@@ -36,27 +37,29 @@ class PerftBlock final : public MoeBlock<C> {
   }
 
   /// `path` is the block's ("model.layers.3.mlp"); parameters are named path + ".perft.…". `initializer_range` is the
-  /// standard deviation of the router's initial values.
-  PerftBlock(std::unique_ptr<MoeBlock<C>> base, const std::string& path, const AdapterSpec& spec, std::int64_t layer,
-             double initializer_range, std::uint64_t seed)
-      : base_(std::move(base)), spec_(spec) {
-    const MoeShape shape = base_->shape();
+  /// standard deviation of the router's initial values. `base` is taken last: if anything throws, the caller still has
+  /// it.
+  PerftBlock(std::unique_ptr<MoeBlock<C>>& base, const std::string& path, const AdapterSpec& spec, std::int64_t layer,
+             double initializer_range, std::optional<std::uint64_t> seed)
+      : spec_(spec) {
+    const MoeShape shape = base->shape();
     check_fits(spec, shape);
     bank_.form = spec.delta;
     bank_.in = bank_.out = shape.width;
-    bank_.alpha = spec.alpha;
-    const std::int64_t experts = spec.method == Method::kPerftS   ? 1
-                                 : spec.method == Method::kPerftE ? shape.experts
-                                                                  : spec.experts;
+    bank_.alpha = spec.effective_alpha();
+    const std::int64_t experts = spec.experts_beside(shape.experts);
     for (std::int64_t j = 0; j < experts; ++j) {
       bank_.experts.push_back(make_low_rank_expert<P>(path + ".perft.experts." + std::to_string(j) + ".", spec,
                                                       spec.rank_of(layer, j), shape.width, shape.width, seed));
     }
     if (spec.method == Method::kPerftR) {
       router_ = Weight<P>(path + ".perft.router.weight", Tensor<P>::zeros({experts, shape.width}));
-      fill_normal(*router_.parameter(), initializer_range, seed);
+      if (seed) {
+        fill_normal(*router_.parameter(), initializer_range, *seed);
+      }
       router_.parameter()->set_trainable(true);
     }
+    base_ = std::move(base);
   }
 
   MoeOutput<C> forward(const Variable<C>& x, ForwardContext<C>& context) override {
@@ -87,9 +90,11 @@ class PerftBlock final : public MoeBlock<C> {
     base_->visit(path, visitor);
     visit_bank<C>(bank_, visitor);
     if (router_.parameter() != nullptr) {
-      visitor.weight(router_);
+      visitor.adapter_weight(router_);
     }
   }
+
+  bool adapted() const override { return true; }
 
   std::unique_ptr<MoeBlock<C>> release_base() override { return std::move(base_); }
 
