@@ -1,6 +1,6 @@
 # The library's targets: all INTERFACE, no compiler flags of ours in any of them.
-#   perft::perft  core … nn, peft, models: the standard library alone (and oneDNN where switched on)
-#   perft::io     perft::perft + nlohmann-json: whatever reaches perft/io/json.hpp
+#   perft::perft  core … nn: the standard library alone (and oneDNN where switched on)
+#   perft::io     perft::perft + nlohmann-json: io, models, peft (whatever reaches perft/io/json.hpp)
 #   perft::text   perft::io + utf8proc: tokenizers and everything above them; perft::text serves every header
 list(APPEND CMAKE_MODULE_PATH "${CMAKE_CURRENT_LIST_DIR}")
 
