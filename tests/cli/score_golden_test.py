@@ -2,7 +2,8 @@
 """Holds `perft score` against every golden file of PyTorch and transformers, in f32 and f64.
 
 The program is PERFT_BINARY, the goldens are in PERFT_FIXTURES/golden (its README says what they hold); both are set by
-ctest. Without a binary the test is skipped (exit 77). Tolerances: logits 1e-4, losses 1e-5, gradients 1e-4 of their
+ctest. Without a binary the test is skipped (exit 77). All GOLDEN_FILES files, all their batches, with gradients and three AdamW
+steps wherever something is trained, and the logits along the greedy continuations. Tolerances: logits 1e-4, losses 1e-5, gradients 1e-4 of their
 tensor's largest entry or 1e-7, parameters after each of three AdamW steps 5e-5 everywhere and 2e-6 for 99.9 % of entries.
 Standard library only.
 """
@@ -13,49 +14,15 @@ import json
 import math
 import os
 import shutil
-import struct
 import subprocess
 import sys
 import tempfile
 
-DTYPES = {"F32": ("f", 4), "F64": ("d", 8), "I64": ("q", 8)}
+from tensor_files import Tensor, read, write
+
 TIMEOUT_SECONDS = 120
+GOLDEN_FILES = 44
 FAILURES = []
-
-
-class Tensor:
-    def __init__(self, dtype, shape, raw):
-        self.dtype, self.shape, self.raw = dtype, shape, raw
-
-    @property
-    def values(self):
-        return array.array(DTYPES[self.dtype][0], self.raw)
-
-
-def read(path):
-    """(metadata, {name: Tensor}) of a safetensors file; everything in its header is checked."""
-    with open(path, "rb") as f:
-        header = json.loads(f.read(struct.unpack("<Q", f.read(8))[0]))
-        data = f.read()
-    metadata = header.pop("__metadata__", {})
-    tensors, end = {}, 0
-    for name, entry in sorted(header.items(), key=lambda item: item[1]["data_offsets"]):
-        begin, stop = entry["data_offsets"]
-        assert begin == end and stop - begin == math.prod(entry["shape"]) * DTYPES[entry["dtype"]][1], (path, name)
-        tensors[name] = Tensor(entry["dtype"], entry["shape"], data[begin:stop])
-        end = stop
-    assert end == len(data), path
-    return metadata, tensors
-
-
-def write(path, tensors):
-    header, at = {}, 0
-    for name, tensor in tensors.items():
-        header[name] = {"dtype": tensor.dtype, "shape": tensor.shape, "data_offsets": [at, at + len(tensor.raw)]}
-        at += len(tensor.raw)
-    text = json.dumps(header).encode()
-    with open(path, "wb") as f:
-        f.write(struct.pack("<Q", len(text)) + text + b"".join(tensor.raw for tensor in tensors.values()))
 
 
 def expect(condition, *message):
@@ -68,12 +35,8 @@ def largest_difference(ours, golden):
     """max |ours - golden|, infinite if anything is not finite."""
     a, b = ours.values, golden.values
     assert len(a) == len(b)
-    worst = 0.0
-    for x, y in zip(a, b):
-        difference = abs(x - y)
-        if not difference <= worst:  # larger, or not a number
-            worst = difference if math.isfinite(difference) else math.inf
-    return worst
+    worst = max((abs(x - y) for x, y in zip(a, b)), default=0.0)
+    return worst if all(map(math.isfinite, a)) else math.inf
 
 
 def compare(label, ours, name, golden, tolerance):
@@ -140,19 +103,49 @@ def losses(label, ours, ours_prefix, tensors, prefix):
 
 
 def parameters(label, ours, tensors, step):
-    entries, above, worst = 0, 0, 0.0
+    """Whether all of the file's parameters after a step were compared; False if it holds none of this step."""
     prefix = "after%d.param." % step
-    for name in tensors:
-        if not name.startswith(prefix) or not expect(name in ours, label, "no tensor", name):
-            continue
-        for x, y in zip(ours[name].values, tensors[name].values):
+    names = {name for name in tensors if name.startswith(prefix)}
+    found = {name for name in ours if name.startswith(prefix)}
+    if not names or not expect(found == names, label, "parameters of others:", sorted(found ^ names)[:4]):
+        return False
+    entries, above, worst = 0, 0, 0.0
+    for name in names:
+        a, b = ours[name].values, tensors[name].values
+        if not expect(len(a) == len(b), label, name, "has shape", ours[name].shape):
+            return False
+        for x, y in zip(a, b):
             difference = abs(x - y)
-            entries += 1
-            above += not difference <= 2e-6
-            worst = max(worst, difference) if math.isfinite(difference) else math.inf
+            if not difference <= 2e-6:
+                above += 1
+                worst = max(worst, difference) if math.isfinite(difference) else math.inf
+        entries += len(a)
     expect(worst <= 5e-5, label, "parameters after step", step, "differ by", worst)
     expect(above <= 0.001 * entries, label, above, "of", entries, "parameters after step", step, "differ by over 2e-6")
-    return entries
+    return entries > 0
+
+
+def continuation(binary, base, batch, tensors, label):
+    """The logits along the greedy continuation: prompt and generated tokens in one batch. Positions differ from those of
+    generation by the padding, which RoPE does not see."""
+    rows, prompt = tensors["prompt_ids"].shape
+    steps = tensors["generated"].shape[1]
+    prompts, masks, generated = (tensors[name].values for name in ("prompt_ids", "prompt_mask", "generated"))
+    ids, mask = array.array("q"), array.array("q")
+    for row in range(rows):
+        ids += prompts[row * prompt : (row + 1) * prompt] + generated[row * steps : (row + 1) * steps - 1]
+        mask += masks[row * prompt : (row + 1) * prompt] + array.array("q", [1] * (steps - 1))
+    length = prompt + steps - 1
+    write(batch, {n: Tensor("I64", [rows, length], v.tobytes()) for n, v in (("input_ids", ids), ("attention_mask", mask))})
+    ours = score(binary, base + ["--input", batch], label)
+    if ours is None or not expect(ours["logits"].shape[:2] == [rows, length], label, "logits", ours["logits"].shape):
+        return
+    vocab, flat, picked = ours["logits"].shape[2], ours["logits"].values, array.array("f")
+    for row in range(rows):
+        begin = (row * length + prompt - 1) * vocab
+        picked += flat[begin : begin + steps * vocab]
+    golden = tensors["generated_logits"]
+    compare(label, {"generated_logits": Tensor("F32", golden.shape, picked.tobytes())}, "generated_logits", golden, 1e-4)
 
 
 def check_file(binary, path, folder, dtype):
@@ -161,7 +154,7 @@ def check_file(binary, path, folder, dtype):
     with open(os.path.join(model, "config.json")) as f:
         config = json.load(f)
     params = [name[len("param."):] for name in tensors if name.startswith("param.")]
-    trains = bool(params) or metadata["variant"] == "full"
+    trains = metadata["variant"] != "base"
     base = ["--model", model, "--output", os.path.join(folder, "out.safetensors"), "--dtype", dtype]
     if params:
         adapter = os.path.join(folder, "adapter")
@@ -171,7 +164,7 @@ def check_file(binary, path, folder, dtype):
             json.dump(adapter_config(metadata, config, tensors, params), f)
         base += ["--adapter", adapter]
     batch = os.path.join(folder, "batch.safetensors")
-    compared = 0
+    gradients = stepped = 0
     for prefix in ("", "right.", "nopad."):
         if prefix + "logits" not in tensors:
             continue
@@ -195,18 +188,21 @@ def check_file(binary, path, folder, dtype):
         for name in golden_gradients:
             golden = tensors[prefix + name]
             compare(label, ours, name, golden, max(1e-7, 1e-4 * max(abs(x) for x in golden.values)))
-            compared += 1
+            gradients += 1
         for step in range(1, steps + 1):
             norm = tensors["step%d.grad_norm" % step]
             compare(label, ours, "step%d.grad_norm" % step, norm, 1e-5 * max(1.0, norm.values[0]))
             losses(label, ours, "after%d." % step, tensors, "after%d." % step)
-            parameters(label, ours, tensors, step)
+            stepped += parameters(label, ours, tensors, step)
+            expect(step < 3 or stepped, label, "no parameter was compared after step 3")
         if prefix + "lm_real_rows" in tensors:
             ignoring = score(binary, base + ["--input", batch, "--pad-rows", "ignore"], label + " --pad-rows ignore")
             if ignoring is not None:
                 compare(label + " --pad-rows ignore", ignoring, "lm_loss", tensors[prefix + "lm_real_rows"], 1e-5)
                 expect(not any(name.startswith("grad.") for name in ignoring), label, "gradients nobody asked for")
-    expect(compared > 0 or not trains, os.path.relpath(path), "no gradient was compared")
+    continuation(binary, base, batch, tensors, "%s continuation %s:" % (os.path.relpath(path), dtype))
+    expect(gradients > 0 or not trains, os.path.relpath(path), "no gradient was compared")
+    expect(stepped > 0 or "step1.grad_norm" not in tensors, os.path.relpath(path), "no step was compared")
 
 
 def check_options(binary, root, folder):
@@ -236,7 +232,7 @@ def main():
         return 77
     root = os.path.join(fixtures, "golden")
     files = [path for path in sorted(glob.glob(os.path.join(root, "*", "*.safetensors")))]
-    expect(len(files) >= 22, "only", len(files), "golden files in", root)
+    expect(len(files) == GOLDEN_FILES, len(files), "golden files in", root, "expected", GOLDEN_FILES)
     runs = 0
     for path in files:
         for dtype in ("f32", "f64"):
