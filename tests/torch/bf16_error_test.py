@@ -1,9 +1,11 @@
 #!/usr/bin/env python3
 """bf16 logits of perft against those of transformers in bf16: error against f64 at most 1.25 times theirs.
 
-Compared is the median over tokens of a token's rms error. The mean is also printed but not held: in a small random model a
-few tokens stand so near a routing tie that rounding sends them to another expert, in either program, and one such token
-outweighs all others.
+Random tokens, half of the rows left-padded. Held is the rms error of the real tokens whose routing rounding cannot change: those
+with at least MARGIN between their last chosen and first unchosen router logit in every layer, in f64. bf16 moves a router logit by
+0.07 at most and mostly by 0.01, so that a few tokens nearer to a tie go to another expert, in either program, not the same ones;
+in the small random models one such token moves its logits by 0.1 to 0.5 and outweighs all others. The rms over all real tokens is
+printed beside it. tests/cli/bf16_error_test.py holds the same without torch, on fewer tokens but leaving none out.
 
 Runs where torch, transformers, safetensors and numpy are installed (exit code 77 elsewhere). Checkpoints: the fixtures of
 tests/fixtures/golden, or the folders given as arguments. Environment: PERFT_BINARY, PERFT_FIXTURES.
@@ -23,6 +25,7 @@ except ImportError as error:
     sys.exit(77)
 
 LIMIT = 1.25
+MARGIN = 0.05
 
 
 def perft_logits(model, batch, dtype, folder):
@@ -32,26 +35,41 @@ def perft_logits(model, batch, dtype, folder):
     return load_file(out)["logits"].astype(np.float64)
 
 
+def hub_logits(model, ids, mask, dtype):
+    """transformers' logits, and the gap to a routing tie of every token: the smallest of its layers."""
+    hub = transformers.AutoModelForCausalLM.from_pretrained(model, dtype=dtype, attn_implementation="sdpa").eval()
+    with torch.no_grad():
+        out = hub(input_ids=torch.from_numpy(ids), attention_mask=torch.from_numpy(mask), output_router_logits=True)
+    k = hub.config.num_experts_per_tok
+    ordered = [np.sort(layer.double().numpy(), axis=-1)[:, ::-1] for layer in out.router_logits]
+    gap = np.min([layer[:, k - 1] - layer[:, k] for layer in ordered], axis=0)
+    return out.logits.double().numpy(), gap.reshape(ids.shape)
+
+
 def compare(model):
     config = transformers.AutoConfig.from_pretrained(model)
     generator = np.random.default_rng(7)
-    ids = generator.integers(3, config.vocab_size, (4, min(64, config.max_position_embeddings)), dtype=np.int64)
+    ids = generator.integers(3, config.vocab_size, (8, min(64, config.max_position_embeddings)), dtype=np.int64)
+    mask = np.ones_like(ids)
+    for row in range(0, len(ids), 2):
+        mask[row, : 3 + 4 * row] = 0
     with tempfile.TemporaryDirectory() as folder:
         batch = os.path.join(folder, "batch.safetensors")
-        save_file({"input_ids": ids, "attention_mask": np.ones_like(ids)}, batch)
+        save_file({"input_ids": ids, "attention_mask": mask}, batch)
         exact = perft_logits(model, batch, "f64", folder)
         ours = perft_logits(model, batch, "bf16", folder)
-    hub = transformers.AutoModelForCausalLM.from_pretrained(model, dtype=torch.bfloat16, attn_implementation="sdpa").eval()
-    with torch.no_grad():
-        theirs = hub(input_ids=torch.from_numpy(ids), attention_mask=torch.ones_like(torch.from_numpy(ids))).logits
-    theirs = theirs.double().numpy()
-    rows = [np.sqrt(np.mean((x - exact) ** 2, axis=-1)) for x in (ours, theirs)]  # one per token
-    median = [float(np.median(x)) for x in rows]
-    rms = [float(np.sqrt(np.mean(x**2))) for x in rows]
-    ratio = median[0] / median[1]
-    print(f"{model}: median token error perft {median[0]:.3e}, transformers {median[1]:.3e}, ratio {ratio:.3f}; "
-          f"rms {rms[0]:.3e}, {rms[1]:.3e}, ratio {rms[0] / rms[1]:.3f}")
-    return ratio <= LIMIT
+    theirs, _ = hub_logits(model, ids, mask, torch.bfloat16)
+    _, gap = hub_logits(model, ids, mask, torch.float64)
+    real = mask == 1
+    decided = real & (gap >= MARGIN)
+    errors = [np.mean((x - exact) ** 2, axis=-1) for x in (ours, theirs)]
+    held, everything = ([float(np.sqrt(np.mean(x[tokens]))) for x in errors] for tokens in (decided, real))
+    ratio = held[0] / held[1]
+    print(
+        f"{model}: rms error of {decided.sum()} of {real.sum()} tokens, perft {held[0]:.3e}, transformers {held[1]:.3e}, ratio "
+        f"{ratio:.3f}; of all {everything[0]:.3e}, {everything[1]:.3e}, ratio {everything[0] / everything[1]:.3f}"
+    )
+    return ratio <= LIMIT and decided.sum() >= 0.3 * real.sum()
 
 
 def main():
