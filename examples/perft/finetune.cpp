@@ -8,10 +8,10 @@
 #include "engine.hpp"
 #include "finetune_data.hpp"
 #include "perft/core/cpu_features.hpp"
-#include "perft/data/order.hpp"
 #include "perft/io/atomic_file.hpp"
 #include "perft/io/mapped_file.hpp"
 #include "perft/train/memory_plan.hpp"
+#include "perft/train/schedule.hpp"
 #include "report_error.hpp"
 #include "run_folder.hpp"
 
@@ -50,6 +50,11 @@ AdapterSpec adapter_spec(const FinetuneOptions& options) {
   return spec;
 }
 
+std::int64_t activation_budget(const FinetuneOptions& options) {
+  // The other half of the machine keeps the base's mapped pages in memory.
+  return options.memory_budget ? static_cast<std::int64_t>(*options.memory_budget * 1e9) : machine_memory() / 2;
+}
+
 MicroBatchPlan resolve_options(FinetuneOptions& options, const ModelConfig& config, std::int64_t longest_row) {
   options.dtype = resolve_compute(options);
   if (!options.lr) {
@@ -77,11 +82,6 @@ MicroBatchPlan resolve_options(FinetuneOptions& options, const ModelConfig& conf
       plan_micro_batch(shape, most, fewest, std::min(options.cutoff, longest_row), activation_budget(options));
   options.micro_batch_size = plan.rows;
   return plan;
-}
-
-std::int64_t activation_budget(const FinetuneOptions& options) {
-  // The other half of the machine keeps the base's mapped pages in memory.
-  return options.memory_budget ? static_cast<std::int64_t>(*options.memory_budget * 1e9) : machine_memory() / 2;
 }
 
 void save_run_config(const RunFolder& folder, const FinetuneOptions& options) {
