@@ -8,7 +8,6 @@
 
 #include "perft/ops/linear.hpp"
 #include "perft/ops/moe_experts.hpp"
-#include "perft/ops/swiglu.hpp"
 
 namespace perft::inline PERFT_ABI {
 
@@ -23,10 +22,12 @@ namespace detail {
 /// dL/d(gate | up) [T·K, 2F] and the router-weight gradient. Forward was
 ///   a = silu(g) ⊙ u,  E = down a,  y[t] += w · E.
 /// With dA = downᵀ dy (not yet scaled by w): dw = <dA, a> (expert outputs are never needed), da = w · dA.
+/// `act` [T·K, F], if defined, is filled with a.
 template <ComputeType C>
 Tensor<C> moe_hidden_gradient(const Tensor<Param<C>>& dy, const Tensor<Param<C>>& weights, const RoutingPlan& plan,
                               const ExpertTable<Param<C>>& experts, const ExpertLora<Param<C>>* lora,
-                              const Tensor<Param<C>>& u_down, Tensor<C> hidden, Tensor<Param<C>>* dweights) {
+                              const Tensor<Param<C>>& u_down, Tensor<C> hidden, Tensor<C>& act,
+                              Tensor<Param<C>>* dweights) {
   using P = Param<C>;
   constexpr std::int64_t kGranule = 16;  // no block of columns is narrower, so each has its own partial sum
   const std::int64_t width = dy.size(1);
@@ -42,6 +43,7 @@ Tensor<C> moe_hidden_gradient(const Tensor<Param<C>>& dy, const Tensor<Param<C>>
     const RoutingPlan* plan;
     const P* weights;
     C* hidden;  // in: gate | up, out: their gradient
+    C* act;
     P* partial;
     std::int64_t inner, granules, begin, expert;
   };
@@ -53,6 +55,7 @@ Tensor<C> moe_hidden_gradient(const Tensor<Param<C>>& dy, const Tensor<Param<C>>
                    &plan,
                    weights.data(),
                    dhidden.mutable_data(),
+                   act.defined() ? act.mutable_data() : nullptr,
                    dweights != nullptr ? partial.mutable_data() : nullptr,
                    inner,
                    granules,
@@ -65,8 +68,8 @@ Tensor<C> moe_hidden_gradient(const Tensor<Param<C>>& dy, const Tensor<Param<C>>
       const Context& c = *static_cast<const Context*>(opaque);
       const std::int64_t count = block.j1 - block.j0;
       std::vector<P> scratch(static_cast<std::size_t>(7 * count));
-      P* act = scratch.data() + 2 * count;
-      P* dgate = act + count;
+      P* a = scratch.data() + 2 * count;
+      P* dgate = a + count;
       P* dup = dgate + count;
       P* lora_scratch = dup + count;
       for (std::int64_t i = block.i0; i < block.i1; ++i) {
@@ -79,10 +82,15 @@ Tensor<C> moe_hidden_gradient(const Tensor<Param<C>>& dy, const Tensor<Param<C>>
         C* row = c.hidden + p * 2 * c.inner + block.j0;
         const P* gate = widened<P>(static_cast<const C*>(row), scratch.data(), count);
         const P* up = widened<P>(static_cast<const C*>(row) + c.inner, scratch.data() + count, count);
+        if (c.partial != nullptr || c.act != nullptr) {
+          vec::silu_mul(gate, up, a, count);
+          round_to<C>(a, count);
+        }
+        if (c.act != nullptr) {
+          store_rounded(a, c.act + p * c.inner + block.j0, count);
+        }
         if (c.partial != nullptr) {
-          vec::silu_mul(gate, up, act, count);
-          round_to<C>(act, count);
-          c.partial[p * c.granules + block.j0 / kGranule] = vec::dot(da, act, count);
+          c.partial[p * c.granules + block.j0 / kGranule] = vec::dot(da, a, count);
         }
         vec::scale(c.weights[c.plan->tokens[at] * c.plan->top_k + c.plan->slots[at]], da, count);
         vec::silu_mul_backward(gate, up, da, dgate, dup, count);
@@ -130,7 +138,7 @@ Tensor<Param<C>> moe_slot_gradient(const Tensor<C>& dhidden, const RoutingPlan& 
   return slots;
 }
 
-/// dW of the experts that are trained; never reached for frozen ones.
+/// dW of the experts that are trained, as one job; never reached for frozen ones.
 template <ComputeType C>
 void moe_weight_gradients(const Tensor<Param<C>>& dy, const Tensor<C>& x, const Tensor<Param<C>>& weights,
                           const RoutingPlan& plan, const ExpertTable<Param<C>>& experts, const Tensor<C>& dhidden,
@@ -147,6 +155,7 @@ void moe_weight_gradients(const Tensor<Param<C>>& dy, const Tensor<C>& x, const 
       vec::scale(weights.data()[plan.tokens[at] * plan.top_k + plan.slots[at]], row, inner);
     }
   });
+  std::vector<gemm::Problem<C>> problems;
   for (std::size_t e = 0; e < experts.size(); ++e) {
     const std::int64_t begin = plan.offsets[e];
     const std::int64_t rows = plan.offsets[e + 1] - begin;
@@ -156,15 +165,17 @@ void moe_weight_gradients(const Tensor<Param<C>>& dy, const Tensor<C>& x, const 
     for (const bool up : {false, true}) {
       if (Parameter<P>* trained = (up ? experts[e].up : experts[e].gate).trained()) {
         const C* from = dhidden.data() + begin * 2 * inner + (up ? inner : 0);
-        weight_gradient<C>(*trained, rows, {from, dtype_of<C>, 1, 2 * inner}, inputs);
+        problems.push_back(weight_gradient_problem<C>(*trained, rows, {from, dtype_of<C>, 1, 2 * inner}, inputs));
       }
     }
     if (Parameter<P>* trained = experts[e].down.trained()) {
       gemm::Operand outputs{dy.data(), dtype_of<P>, 1, width};
       outputs.cols = tokens;
-      weight_gradient<C>(*trained, rows, outputs, {weighted.data() + begin * inner, dtype_of<P>, inner, 1});
+      problems.push_back(weight_gradient_problem<C>(*trained, rows, outputs,
+                                                    {weighted.data() + begin * inner, dtype_of<P>, inner, 1}));
     }
   }
+  gemm::run<C>(problems);
 }
 
 template <class P, class Device>
@@ -194,15 +205,12 @@ MoeGradients<C> moe_experts_backward(const Tensor<Param<C>>& dy, const Tensor<C>
   const bool trained = detail::any_trained(experts);
   const bool need_act = trained || (lora != nullptr && lora->down.trainable());
   Tensor<C> act = need_act ? Tensor<C>::empty({plan.entries(), inner}) : Tensor<C>();
-  if (hidden.defined() && !hidden.unique()) {
-    hidden = hidden.clone();  // its storage becomes that of its gradient
-  }
   if (!hidden.defined()) {
     hidden = Tensor<C>::empty({plan.entries(), 2 * inner});
-    detail::moe_hidden(x, plan, experts, lora, state, hidden, act);
-  } else if (need_act) {
-    const Tensor<C> gate = hidden.slice(1, 0, inner).clone();
-    act = swiglu_forward(gate, hidden.slice(1, inner, 2 * inner).clone());
+    Tensor<C> none;  // act comes with the hidden state's gradient
+    detail::moe_hidden(x, plan, experts, lora, state, hidden, none);
+  } else if (!hidden.unique()) {
+    hidden = hidden.clone();  // its storage becomes that of its gradient
   }
   Tensor<P> u_down;
   if (lora != nullptr) {
@@ -213,7 +221,7 @@ MoeGradients<C> moe_experts_backward(const Tensor<Param<C>>& dy, const Tensor<C>
     out.dweights = Tensor<P>::empty(weights.shape());
   }
   const Tensor<C> dhidden = detail::moe_hidden_gradient(dy, weights, plan, experts, lora, u_down, std::move(hidden),
-                                                        need_dweights ? &out.dweights : nullptr);
+                                                        act, need_dweights ? &out.dweights : nullptr);
   Tensor<P> u_gate, u_up;
   if (lora != nullptr) {
     u_gate = lora->gate.shrink_gradient(dhidden.data(), 2 * inner, plan, {});

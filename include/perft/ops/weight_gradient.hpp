@@ -1,5 +1,5 @@
 #pragma once
-// The one entry point through which a gradient with respect to a matrix is ever computed.
+// The one place where the product that is a gradient with respect to a matrix is ever formed.
 
 #include <string_view>  // parameter names
 
@@ -12,11 +12,11 @@ namespace perft::inline PERFT_ABI {
 /// frozen names: frozen must mean that the product is never formed.
 inline void (*weight_gradient_hook)(std::string_view name) = nullptr;
 
-/// dW [out, in] += Σ_t dy[t, :]ᵀ x[t, :], accumulated in Param. `dy_transposed` is [out, T], `x` is [T, in] (either may
-/// be gathered); C is the precision operands are multiplied in.
+/// The product weight_gradient() runs, for a job of several: no two of them may be of the same parameter. The hook is
+/// called here, and the accumulator exists from here on.
 template <ComputeType C>
-void weight_gradient(Parameter<Param<C>>& w, std::int64_t tokens, const gemm::Operand& dy_transposed,
-                     const gemm::Operand& x) {
+gemm::Problem<C> weight_gradient_problem(Parameter<Param<C>>& w, std::int64_t tokens,
+                                         const gemm::Operand& dy_transposed, const gemm::Operand& x) {
   if (weight_gradient_hook != nullptr) {
     weight_gradient_hook(w.name());
   }
@@ -28,7 +28,15 @@ void weight_gradient(Parameter<Param<C>>& w, std::int64_t tokens, const gemm::Op
   problem.a = dy_transposed;
   problem.b = x;
   problem.c = {dw.mutable_data(), dtype_of<Param<C>>, dw.stride(0), dw.stride(1), true};
-  gemm::run(problem);
+  return problem;
+}
+
+/// dW [out, in] += Σ_t dy[t, :]ᵀ x[t, :], accumulated in Param. `dy_transposed` is [out, T], `x` is [T, in] (either may
+/// be gathered); C is the precision operands are multiplied in.
+template <ComputeType C>
+void weight_gradient(Parameter<Param<C>>& w, std::int64_t tokens, const gemm::Operand& dy_transposed,
+                     const gemm::Operand& x) {
+  gemm::run(weight_gradient_problem<C>(w, tokens, dy_transposed, x));
 }
 
 }  // namespace perft::inline PERFT_ABI
