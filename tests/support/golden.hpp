@@ -2,6 +2,7 @@
 // A small safetensors reader that shares no code with perft/io: what a golden file says cannot depend on the library
 // that is held against it.
 
+#include <algorithm>          // std::sort
 #include <bit>                // std::bit_cast
 #include <cstdint>            // fixed-width integers
 #include <cstring>            // std::memcpy
@@ -33,6 +34,34 @@ inline std::filesystem::path golden_folder() {
 #else
   return std::filesystem::path(__FILE__).parent_path().parent_path() / "fixtures" / "golden";
 #endif
+}
+
+/// <family>/<name>.safetensors of golden_folder().
+struct GoldenVariant {
+  std::string family, name;
+};
+
+/// How many golden files there are (tests/fixtures/golden/README.md).
+constexpr std::size_t kGoldenFiles = 44;
+
+/// Every golden file, found by listing the folder, in the order of their paths. Throws std::runtime_error unless there
+/// are kGoldenFiles: a loop over none would pass.
+inline std::vector<GoldenVariant> golden_variants() {
+  std::vector<std::filesystem::path> files;
+  for (const auto& family : std::filesystem::directory_iterator(golden_folder())) {
+    if (!family.is_directory()) continue;
+    for (const auto& file : std::filesystem::directory_iterator(family.path())) {
+      if (file.path().extension() == ".safetensors") files.push_back(file.path());
+    }
+  }
+  if (files.size() != kGoldenFiles) {
+    throw std::runtime_error(golden_folder().string() + ": " + std::to_string(files.size()) + " golden files, not " +
+                             std::to_string(kGoldenFiles));
+  }
+  std::sort(files.begin(), files.end());
+  std::vector<GoldenVariant> variants;
+  for (const auto& file : files) variants.push_back({file.parent_path().filename().string(), file.stem().string()});
+  return variants;
 }
 
 struct GoldenFile {
@@ -142,6 +171,19 @@ inline GoldenFile read_golden(const std::filesystem::path& path) {
     file.tensors.emplace(name, std::move(tensor));
   }
   return file;
+}
+
+inline GoldenFile read_golden(const GoldenVariant& variant) {
+  return read_golden(golden_folder() / variant.family / (variant.name + ".safetensors"));
+}
+
+/// Prefixes of the batches in a golden file: left-padded, and where it has them right-padded and not padded.
+inline std::vector<std::string> golden_batches(const GoldenFile& golden) {
+  std::vector<std::string> prefixes;
+  for (const char* prefix : {"", "right.", "nopad."}) {
+    if (golden.has(std::string(prefix) + "logits")) prefixes.emplace_back(prefix);
+  }
+  return prefixes;
 }
 
 }  // namespace support

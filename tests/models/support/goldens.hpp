@@ -11,42 +11,16 @@
 
 namespace models_test {
 
-struct Variant {
-  const char* family;
-  const char* name;
-};
-
-/// All files of tests/fixtures/golden.
-inline const std::vector<Variant>& golden_variants() {
-  static const std::vector<Variant> variants = [] {
-    std::vector<Variant> all{{"olmoe", "full"}, {"olmoe", "perft-e"}, {"olmoe", "perft-r-4-2-parallel"}};
-    for (const char* family : {"olmoe", "mixtral"}) {
-      for (const char* name : {"base", "lora-qv", "lora-gate", "lora-experts", "perft-s", "perft-d-2", "perft-r-4-2",
-                               "perft-r-4-2-released", "perft-e-parallel"}) {
-        all.push_back({family, name});
-      }
-    }
-    for (const char* name : {"lora-ko-gate", "perft-d-3", "perft-r-6-3"}) all.push_back({"olmoe-64x8", name});
-    return all;
-  }();
-  return variants;
-}
+using support::golden_batches;
+using support::golden_variants;
+using Variant = support::GoldenVariant;
 
 inline std::filesystem::path golden_family(const Variant& variant) {
   return support::golden_folder() / variant.family;
 }
 
 inline support::GoldenFile load_golden(const Variant& variant) {
-  return support::read_golden(golden_family(variant) / (std::string(variant.name) + ".safetensors"));
-}
-
-/// Prefixes of the batches in a golden file: left-padded, right-padded, not padded.
-inline std::vector<std::string> golden_batches(const support::GoldenFile& golden) {
-  std::vector<std::string> prefixes;
-  for (const char* prefix : {"", "right.", "nopad."}) {
-    if (golden.has(std::string(prefix) + "logits")) prefixes.emplace_back(prefix);
-  }
-  return prefixes;
+  return support::read_golden(variant);
 }
 
 /// Sets each parameter to the file's value; names on either side alone are reported in the result.
