@@ -37,7 +37,9 @@ def perft_logits(model, batch, dtype, folder):
 
 def hub_logits(model, ids, mask, dtype):
     """transformers' logits, and the gap to a routing tie of every token: the smallest of its layers."""
-    hub = transformers.AutoModelForCausalLM.from_pretrained(model, dtype=dtype, attn_implementation="sdpa").eval()
+    hub = transformers.AutoModelForCausalLM.from_pretrained(
+        model, dtype=dtype, attn_implementation="sdpa", experts_implementation="eager"
+    ).eval()
     with torch.no_grad():
         out = hub(input_ids=torch.from_numpy(ids), attention_mask=torch.from_numpy(mask), output_router_logits=True)
     k = hub.config.num_experts_per_tok
