@@ -44,7 +44,10 @@ void RunFolder::create(const std::string& model) {
   fs::path folder;
   for (const fs::path& part : fs::path(path_)) {
     folder /= part;
-    if (!part.empty() && fs::create_directory(folder, error)) {
+    if (part.empty() || fs::exists(folder, error)) {
+      continue;
+    }
+    if (fs::create_directory(folder, error)) {
       made_.push_back(folder.string());
     }
     if (error) {
