@@ -51,7 +51,9 @@ struct ModelConfig {
   std::optional<std::string> torch_dtype;    // dtype or torch_dtype
 
   /// Reads config.json at `path` (the file itself). Throws as parse does, and IoError if it cannot be read.
-  static ModelConfig load(const std::string& path) { return parse(parse_json_strict(read_text_file(path), path), path); }
+  static ModelConfig load(const std::string& path) {
+    return parse(parse_json_strict(read_text_file(path), path), path);
+  }
 
   /// `where` is the file as opened. Throws IoError naming the key for a missing key, a wrong type or a value that makes
   /// no sense; UnsupportedError for what perft does not compute (another model_type, a scaled RoPE, attention bias,
