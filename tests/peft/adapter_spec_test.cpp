@@ -1,6 +1,7 @@
 #include "perft/peft/adapter_spec.hpp"
 
 #include <catch2/catch.hpp>
+#include <limits>            // infinity
 #include <string>
 #include <vector>
 
@@ -73,7 +74,8 @@ TEST_CASE("check_spec refuses what no base could make right") {
   CHECK(refusal(perft_r(), [](auto& s) { s.dropout = 1; }) == "adapter: dropout 1, expected [0, 1)");
   CHECK(refusal(perft_r(), [](auto& s) { s.dropout = -0.5; }) == "adapter: dropout -0.5, expected [0, 1)");
   CHECK(refusal(perft_r(), [](auto& s) { s.alpha = 0; }) == "adapter: alpha 0, expected a positive number");
-  CHECK(refusal(perft_r(), [](auto& s) { s.alpha = 1e10; }) == "adapter: alpha 1e+10, expected a positive number");
+  CHECK(refusal(perft_r(), [](auto& s) { s.alpha = std::numeric_limits<double>::infinity(); }) ==
+        "adapter: alpha inf, expected a positive number");
   CHECK(refusal(perft_r(), [](auto& s) { s.experts = 0; }) == "adapter: 0 experts, expected at least 1");
   CHECK(refusal(perft_r(), [](auto& s) {
           s.method = Method::kPerftD;
