@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Builds one sanitizer preset and runs its tests; any finding is a failed test.
-#   scripts/sanitize.sh asan    all tests, the program included
-#   scripts/sanitize.sh tsan    the tests that start threads
+#   scripts/sanitize.sh asan    all tests of the library
+#   scripts/sanitize.sh tsan    the thread pool and the memory pool
 set -euo pipefail
 preset=${1:?usage: scripts/sanitize.sh asan|tsan}
 cd "$(dirname "$0")/.."
