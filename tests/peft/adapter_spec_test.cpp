@@ -1,7 +1,7 @@
 #include "perft/peft/adapter_spec.hpp"
 
 #include <catch2/catch.hpp>
-#include <limits>            // infinity
+#include <limits>  // infinity
 #include <string>
 #include <vector>
 
