@@ -46,6 +46,7 @@
 #include "perft/io/atomic_file.hpp"
 #include "perft/io/mapped_file.hpp"
 #include "perft/io/temporaries.hpp"
+#include "perft/models/causal_lm_fwd.hpp"
 #include "perft/nn/context.hpp"
 #include "perft/nn/decoder_layer.hpp"
 #include "perft/nn/linear.hpp"

@@ -1,7 +1,12 @@
 #pragma once
-// What the tape and parameters need of a device beside accumulate(): free functions, overloaded like those of the ops.
+// What tape, parameters and models need of a device beside accumulate(): free functions, overloaded like those of the
+// ops.
 
+#include <utility>  // std::move
+
+#include "perft/core/frozen_matrix.hpp"
 #include "perft/core/tensor.hpp"
+#include "perft/core/vec/bytes.hpp"
 
 namespace perft::inline PERFT_ABI {
 
@@ -15,6 +20,31 @@ Tensor<T> copy_of(const Tensor<T>& x) {
 template <class T>
 Tensor<T> zeros_like(const Tensor<T>& x) {
   return Tensor<T>::zeros(x.shape());
+}
+
+/// x in the memory of the device that the tag names; x itself if it lies there.
+template <class T>
+Tensor<T> to_device(Tensor<T> x, Cpu) {
+  return x;
+}
+
+/// The matrix in the memory of the device that the tag names; on Cpu it stays the mapping it is.
+inline FrozenMatrix<Cpu> to_device(FrozenMatrix<Cpu> matrix, Cpu) {
+  return matrix;
+}
+
+/// x where files are written from; x itself if it lies there.
+template <class T>
+Tensor<T> to_host(Tensor<T> x) {
+  return x;
+}
+
+/// An owned [out, in] in P with the matrix's numbers, exactly.
+template <class P>
+Tensor<P> widened_copy(const FrozenMatrix<Cpu>& matrix) {
+  Tensor<P> value = Tensor<P>::empty({matrix.rows(), matrix.cols()});
+  vec::convert_bytes(matrix.data(), matrix.dtype(), value.mutable_data(), value.numel());
+  return value;
 }
 
 }  // namespace perft::inline PERFT_ABI

@@ -9,7 +9,6 @@
 #include "perft/autograd/parameter.hpp"
 #include "perft/core/frozen_matrix.hpp"
 #include "perft/core/gemm.hpp"
-#include "perft/core/vec/bytes.hpp"
 
 namespace perft::inline PERFT_ABI {
 
@@ -44,9 +43,7 @@ class Weight {
   /// Replaces the mapped matrix by an owned master in P (exact widening) with gradient.
   Parameter<P, Device>& make_trainable() {
     if (!parameter_) {
-      auto value = Tensor<P, Device>::empty({frozen_.rows(), frozen_.cols()});
-      vec::convert_bytes(frozen_.data(), frozen_.dtype(), value.mutable_data(), value.numel());
-      parameter_ = std::make_unique<Parameter<P, Device>>(frozen_.name(), std::move(value));
+      parameter_ = std::make_unique<Parameter<P, Device>>(frozen_.name(), widened_copy<P>(frozen_));
     }
     parameter_->set_trainable(true);
     return *parameter_;

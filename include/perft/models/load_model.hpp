@@ -16,90 +16,94 @@ namespace perft::inline PERFT_ABI {
 
 namespace detail {
 
-template <class P>
-Weight<P> mapped_weight(const CheckpointTensors& tensors, const std::string& name) {
+template <class P, class Device = Cpu>
+Weight<P, Device> mapped_weight(const CheckpointTensors& tensors, const std::string& name) {
   const TensorEntry& entry = tensors.at(name);
-  return Weight<P>(FrozenMatrix<Cpu>(name, entry.data, entry.dtype, entry.shape[0], entry.shape[1], entry.file));
+  const FrozenMatrix<Cpu> mapped(name, entry.data, entry.dtype, entry.shape[0], entry.shape[1], entry.file);
+  return Weight<P, Device>(to_device(mapped, Device{}));
 }
 
 /// Norm weights are small vectors: copied, so that they may be trained and are aligned.
-template <class P>
-void copy_vector(const CheckpointTensors& tensors, const std::string& name, Parameter<P>& parameter) {
+template <class P, class Device = Cpu>
+void copy_vector(const CheckpointTensors& tensors, const std::string& name, Parameter<P, Device>& parameter) {
   const TensorEntry& entry = tensors.at(name);
   Tensor<P> value = Tensor<P>::empty({entry.shape[0]});
   vec::convert_bytes(entry.data, entry.dtype, value.mutable_data(), value.numel());
-  parameter.set(name, std::move(value));
+  parameter.set(name, to_device(std::move(value), Device{}));
 }
 
-template <ComputeType C>
-std::unique_ptr<LinearSlot<C>> mapped_linear(const CheckpointTensors& tensors, const std::string& name,
-                                             Precision precision = Precision::kCompute) {
-  return std::make_unique<Linear<C>>(mapped_weight<Param<C>>(tensors, name), precision);
+template <ComputeType C, class Device = Cpu>
+std::unique_ptr<LinearSlot<C, Device>> mapped_linear(const CheckpointTensors& tensors, const std::string& name,
+                                                     Precision precision = Precision::kCompute) {
+  return std::make_unique<Linear<C, Device>>(mapped_weight<Param<C>, Device>(tensors, name), precision);
 }
 
-template <ComputeType C>
-std::unique_ptr<MoeBlock<C>> load_moe(const CheckpointTensors& tensors, const ModelConfig& c, std::int64_t layer) {
+template <ComputeType C, class Device = Cpu>
+std::unique_ptr<MoeBlock<C, Device>> load_moe(const CheckpointTensors& tensors, const ModelConfig& c,
+                                              std::int64_t layer) {
   using P = Param<C>;
-  ExpertTable<P> table;
+  ExpertTable<P, Device> table;
   table.reserve(static_cast<std::size_t>(c.num_experts));
   for (std::int64_t e = 0; e < c.num_experts; ++e) {
     const auto weight = [&](ExpertMatrix matrix) {
-      return mapped_weight<P>(tensors, expert_name(c.family, layer, e, matrix));
+      return mapped_weight<P, Device>(tensors, expert_name(c.family, layer, e, matrix));
     };
     table.push_back({weight(ExpertMatrix::gate), weight(ExpertMatrix::up), weight(ExpertMatrix::down)});
   }
-  return std::make_unique<SparseMoe<C>>(mapped_linear<C>(tensors, router_name(c.family, layer), Precision::kParam),
-                                        std::make_unique<Experts<C>>(std::move(table)), c.num_experts_per_tok,
-                                        c.norm_topk_prob);
+  return std::make_unique<SparseMoe<C, Device>>(
+      mapped_linear<C, Device>(tensors, router_name(c.family, layer), Precision::kParam),
+      std::make_unique<Experts<C, Device>>(std::move(table)), c.num_experts_per_tok, c.norm_topk_prob);
 }
 
 }  // namespace detail
 
-/// Builds the model over checked tensors. Nothing but the norm vectors is copied; `tensors` may go, the mapping stays.
-template <ComputeType C>
-std::unique_ptr<CausalLm<C>> build_model(const ModelConfig& config, const CheckpointTensors& tensors) {
+/// Builds the model over checked tensors. On Cpu nothing but the norm vectors is copied; `tensors` may go, the mapping
+/// stays.
+template <ComputeType C, class Device = Cpu>
+std::unique_ptr<CausalLm<C, Device>> build_model(const ModelConfig& config, const CheckpointTensors& tensors) {
   using P = Param<C>;
-  auto model = std::make_unique<CausalLm<C>>();
+  auto model = std::make_unique<CausalLm<C, Device>>();
   model->config = config;
-  model->embed_tokens = std::make_unique<Weight<P>>(detail::mapped_weight<P>(tensors, "model.embed_tokens.weight"));
+  model->embed_tokens =
+      std::make_unique<Weight<P, Device>>(detail::mapped_weight<P, Device>(tensors, "model.embed_tokens.weight"));
   for (std::int64_t i = 0; i < config.num_hidden_layers; ++i) {
     const std::string prefix = layer_prefix(i);
-    auto layer = std::make_unique<DecoderLayer<C>>();
+    auto layer = std::make_unique<DecoderLayer<C, Device>>();
     layer->eps = config.rms_norm_eps;
     detail::copy_vector(tensors, prefix + "input_layernorm.weight", layer->input_norm);
     detail::copy_vector(tensors, prefix + "post_attention_layernorm.weight", layer->post_attention_norm);
-    SelfAttention<C>& attention = layer->self_attn;
+    SelfAttention<C, Device>& attention = layer->self_attn;
     attention.shape = {config.num_attention_heads, config.num_key_value_heads, config.head_dim,
                        config.sliding_window.value_or(0)};
     attention.eps = config.rms_norm_eps;
     attention.clip = config.clip_qkv;
-    attention.q_proj = detail::mapped_linear<C>(tensors, prefix + "self_attn.q_proj.weight");
-    attention.k_proj = detail::mapped_linear<C>(tensors, prefix + "self_attn.k_proj.weight");
-    attention.v_proj = detail::mapped_linear<C>(tensors, prefix + "self_attn.v_proj.weight");
-    attention.o_proj = detail::mapped_linear<C>(tensors, prefix + "self_attn.o_proj.weight");
+    attention.q_proj = detail::mapped_linear<C, Device>(tensors, prefix + "self_attn.q_proj.weight");
+    attention.k_proj = detail::mapped_linear<C, Device>(tensors, prefix + "self_attn.k_proj.weight");
+    attention.v_proj = detail::mapped_linear<C, Device>(tensors, prefix + "self_attn.v_proj.weight");
+    attention.o_proj = detail::mapped_linear<C, Device>(tensors, prefix + "self_attn.o_proj.weight");
     if (config.family == Family::olmoe) {
-      attention.q_norm = std::make_unique<Parameter<P>>();
-      attention.k_norm = std::make_unique<Parameter<P>>();
+      attention.q_norm = std::make_unique<Parameter<P, Device>>();
+      attention.k_norm = std::make_unique<Parameter<P, Device>>();
       detail::copy_vector(tensors, prefix + "self_attn.q_norm.weight", *attention.q_norm);
       detail::copy_vector(tensors, prefix + "self_attn.k_norm.weight", *attention.k_norm);
     }
-    layer->mlp = detail::load_moe<C>(tensors, config, i);
+    layer->mlp = detail::load_moe<C, Device>(tensors, config, i);
     model->layers.push_back(std::move(layer));
   }
   detail::copy_vector(tensors, "model.norm.weight", model->norm);
   if (!config.tie_word_embeddings) {
-    model->lm_head = std::make_unique<Weight<P>>(detail::mapped_weight<P>(tensors, "lm_head.weight"));
+    model->lm_head = std::make_unique<Weight<P, Device>>(detail::mapped_weight<P, Device>(tensors, "lm_head.weight"));
   }
   return model;
 }
 
 /// Opens `dir`, checks every tensor, builds the model. Errors: see HubFolder::open, ModelConfig::parse,
 /// CheckpointTensors::open.
-template <ComputeType C>
-std::unique_ptr<CausalLm<C>> load_model(const std::string& dir) {
+template <ComputeType C, class Device = Cpu>
+std::unique_ptr<CausalLm<C, Device>> load_model(const std::string& dir) {
   const HubFolder folder = HubFolder::open(dir);
   const ModelConfig config = ModelConfig::parse(folder.config_json(), folder.config_path());
-  return build_model<C>(config, CheckpointTensors::open(folder, config));
+  return build_model<C, Device>(config, CheckpointTensors::open(folder, config));
 }
 
 }  // namespace perft::inline PERFT_ABI

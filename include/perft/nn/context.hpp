@@ -3,6 +3,7 @@
 
 #include <cstdint>  // seeds
 #include <memory>   // shared columns
+#include <utility>  // std::move
 #include <vector>   // columns
 
 #include "perft/core/batch.hpp"
@@ -17,18 +18,19 @@
 namespace perft::inline PERFT_ABI {
 
 /// The choices of the routers of one layer, in the order they were asked, so that a recomputation takes them over.
+template <class Device = Cpu>
 struct RoutingTrace {
-  std::vector<Tensor<std::int32_t>> ids;
+  std::vector<Tensor<std::int32_t, Device>> ids;
   std::size_t next = 0;
 };
 
 /// `training` switches dropout on; which parameters are trained is their own business. Must outlive the tape.
-template <ComputeType C>
+template <ComputeType C, class Device = Cpu>
 struct ForwardContext {
   std::shared_ptr<const std::vector<Segment>> segments;
   std::shared_ptr<const TokenKeys> tokens;
   std::shared_ptr<const std::vector<std::uint8_t>> real;
-  RopeTable<Param<C>> rope;
+  RopeTable<Param<C>, Device> rope;
 
   bool training = false;
   std::uint64_t seed = 0;  // of dropout
@@ -40,8 +42,8 @@ struct ForwardContext {
   std::shared_ptr<LoadBalance> adapter_balance;  // made by the first PERFT-R router if `collect_adapter`
   bool collect_adapter = false;
 
-  std::int64_t layer = 0;         // set by the model
-  RoutingTrace* trace = nullptr;  // of the layer being run: recorded the first time, replayed while recomputing
+  std::int64_t layer = 0;                 // set by the model
+  RoutingTrace<Device>* trace = nullptr;  // of the layer being run: recorded the first time, replayed while recomputing
   bool recomputing = false;
 
   /// The dropout of `site` in the current layer; inactive outside training or with p = 0.
@@ -54,14 +56,14 @@ struct ForwardContext {
 
   /// Softmax + top-k with this pass's bookkeeping: load-balance statistics (counted once, not on recomputation) and the
   /// replay of recorded choices.
-  Routing<Param<C>> route(const Variable<Param<C>>& logits, std::int64_t top_k, bool renormalise,
-                          const std::shared_ptr<LoadBalance>& balance) {
-    Tensor<std::int32_t> replay;
+  Routing<Param<C>, Device> route(const Variable<Param<C>, Device>& logits, std::int64_t top_k, bool renormalise,
+                                  const std::shared_ptr<LoadBalance>& balance) {
+    Tensor<std::int32_t, Device> replay;
     if (recomputing) {
       check(trace != nullptr && trace->next < trace->ids.size(), "router: nothing recorded to replay in layer ", layer);
       replay = trace->ids[trace->next++];
     }
-    Routing<Param<C>> routing = router_topk(logits, top_k, renormalise, replay, balance, real, !recomputing);
+    Routing<Param<C>, Device> routing = router_topk(logits, top_k, renormalise, replay, balance, real, !recomputing);
     if (trace != nullptr && !recomputing) {
       trace->ids.push_back(routing.ids);
     }
@@ -101,14 +103,15 @@ inline void check_batch(const Batch& batch) {
 
 /// A context for `batch`: positions become a RoPE table, the columns are shared by all layers. Throws what
 /// check_batch throws.
-template <ComputeType C>
-ForwardContext<C> make_context(const Batch& batch, std::int64_t head_dim, double rope_theta) {
+template <ComputeType C, class Device = Cpu>
+ForwardContext<C, Device> make_context(const Batch& batch, std::int64_t head_dim, double rope_theta) {
   check_batch(batch);
-  ForwardContext<C> context;
+  ForwardContext<C, Device> context;
   context.segments = std::make_shared<const std::vector<Segment>>(batch.segments);
   context.tokens = std::make_shared<const TokenKeys>(TokenKeys{batch.row, batch.column});
   context.real = std::make_shared<const std::vector<std::uint8_t>>(batch.real);
-  context.rope = rope_table<Param<C>>(batch.positions, head_dim, rope_theta);
+  RopeTable<Param<C>> rope = rope_table<Param<C>>(batch.positions, head_dim, rope_theta);
+  context.rope = {to_device(std::move(rope.cosine), Device{}), to_device(std::move(rope.sine), Device{})};
   return context;
 }
 

@@ -9,15 +9,17 @@
 namespace perft::inline PERFT_ABI {
 
 /// y = x Wᵀ, W [out, in]. Routers are made with Precision::kParam.
-template <ComputeType C>
-class Linear final : public LinearSlot<C> {
+template <ComputeType C, class Device = Cpu>
+class Linear final : public LinearSlot<C, Device> {
  public:
-  explicit Linear(Weight<Param<C>> weight, Precision precision = Precision::kCompute)
+  explicit Linear(Weight<Param<C>, Device> weight, Precision precision = Precision::kCompute)
       : weight_(std::move(weight)), precision_(precision) {}
 
-  Variable<C> forward(const Variable<C>& x, ForwardContext<C>&) override { return linear<C>(x, weight_, precision_); }
+  Variable<C, Device> forward(const Variable<C, Device>& x, ForwardContext<C, Device>&) override {
+    return linear<C>(x, weight_, precision_);
+  }
 
-  Variable<Param<C>> forward_unrounded(const Variable<C>& x, ForwardContext<C>&) override {
+  Variable<Param<C>, Device> forward_unrounded(const Variable<C, Device>& x, ForwardContext<C, Device>&) override {
     return linear<Param<C>>(x, weight_, precision_);
   }
 
@@ -25,10 +27,10 @@ class Linear final : public LinearSlot<C> {
 
   std::int64_t out() const override { return weight_.rows(); }
 
-  void visit(Visitor<C>& visitor) override { visitor.weight(weight_); }
+  void visit(Visitor<C, Device>& visitor) override { visitor.weight(weight_); }
 
  private:
-  Weight<Param<C>> weight_;
+  Weight<Param<C>, Device> weight_;
   Precision precision_;
 };
 

@@ -15,24 +15,24 @@ namespace perft::inline PERFT_ABI {
 
 /// x [T, D] -> [T, D]. The q/k norm, if present, runs over the whole projected vector, before the split into heads.
 /// Source: transformers OlmoeAttention, MixtralAttention.
-template <ComputeType C>
+template <ComputeType C, class Device = Cpu>
 struct SelfAttention {
   AttentionShape shape;
   double eps = 0;
   std::optional<double> clip;
-  std::unique_ptr<LinearSlot<C>> q_proj, k_proj, v_proj, o_proj;
-  std::unique_ptr<Parameter<Param<C>>> q_norm, k_norm;  // null: no norm
+  std::unique_ptr<LinearSlot<C, Device>> q_proj, k_proj, v_proj, o_proj;
+  std::unique_ptr<Parameter<Param<C>, Device>> q_norm, k_norm;  // null: no norm
 
-  Variable<C> forward(const Variable<C>& x, ForwardContext<C>& context) {
-    const Variable<C> q_projected = q_proj->forward(x, context);
-    const Variable<C> k_projected = k_proj->forward(x, context);
-    Variable<C> v = v_proj->forward(x, context);
-    const Variable<C> q = prepare(q_projected, q_norm.get(), context.rope);
-    const Variable<C> k = prepare(k_projected, k_norm.get(), context.rope);
+  Variable<C, Device> forward(const Variable<C, Device>& x, ForwardContext<C, Device>& context) {
+    const Variable<C, Device> q_projected = q_proj->forward(x, context);
+    const Variable<C, Device> k_projected = k_proj->forward(x, context);
+    Variable<C, Device> v = v_proj->forward(x, context);
+    const Variable<C, Device> q = prepare(q_projected, q_norm.get(), context.rope);
+    const Variable<C, Device> k = prepare(k_projected, k_norm.get(), context.rope);
     if (clip) {
       v = clamp(v, *clip);
     }
-    std::unique_ptr<const QueryKeySource<C>> source;
+    std::unique_ptr<const QueryKeySource<C, Device>> source;
     if (q_norm && (q.needs_gradient() || k.needs_gradient())) {
       // A norm that is differentiated keeps its input: no need to keep its result too.
       source = std::make_unique<const Prepared>(*this, q_projected.value(), k_projected.value(), context.rope);
@@ -40,10 +40,10 @@ struct SelfAttention {
     return o_proj->forward(attention(q, k, v, context.segments, shape, std::move(source)), context);
   }
 
-  void visit(const std::string& path, Visitor<C>& visitor) {
+  void visit(const std::string& path, Visitor<C, Device>& visitor) {
     struct Named {
       const char* name;
-      std::unique_ptr<LinearSlot<C>>& slot;
+      std::unique_ptr<LinearSlot<C, Device>>& slot;
     };
 
     for (Named named :
@@ -59,25 +59,27 @@ struct SelfAttention {
 
  private:
   /// A projection on its way into attention: q/k norm, clip, RoPE.
-  Variable<C> prepare(const Variable<C>& projected, Parameter<Param<C>>* norm, const RopeTable<Param<C>>& table) const {
-    Variable<C> x = norm != nullptr ? rms_norm(projected, *norm, eps) : projected;
+  Variable<C, Device> prepare(const Variable<C, Device>& projected, Parameter<Param<C>, Device>* norm,
+                              const RopeTable<Param<C>, Device>& table) const {
+    Variable<C, Device> x = norm != nullptr ? rms_norm(projected, *norm, eps) : projected;
     return rope(clip ? clamp(x, *clip) : x, table);
   }
 
-  struct Prepared final : QueryKeySource<C> {
-    Prepared(const SelfAttention& owner, Tensor<C> q_projected, Tensor<C> k_projected, RopeTable<Param<C>> rope_table)
+  struct Prepared final : QueryKeySource<C, Device> {
+    Prepared(const SelfAttention& owner, Tensor<C, Device> q_projected, Tensor<C, Device> k_projected,
+             RopeTable<Param<C>, Device> rope_table)
         : attention(owner), q(std::move(q_projected)), k(std::move(k_projected)), table(std::move(rope_table)) {}
 
     const SelfAttention& attention;
-    Tensor<C> q, k;
-    RopeTable<Param<C>> table;
+    Tensor<C, Device> q, k;
+    RopeTable<Param<C>, Device> table;
 
-    Tensor<C> query() const override {
+    Tensor<C, Device> query() const override {
       NoRecording pause;
       return attention.prepare(q, attention.q_norm.get(), table).value();
     }
 
-    Tensor<C> key() const override {
+    Tensor<C, Device> key() const override {
       NoRecording pause;
       return attention.prepare(k, attention.k_norm.get(), table).value();
     }

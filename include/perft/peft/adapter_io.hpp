@@ -20,12 +20,12 @@
 namespace perft::inline PERFT_ABI {
 
 /// F32 copies of named parameters as files hold them, sorted by name: what a writer needs, kept alive.
-template <class P>
+template <class P, class Device = Cpu>
 class StoredParameters {
  public:
-  explicit StoredParameters(std::vector<Parameter<P>*> parameters) {
+  explicit StoredParameters(std::vector<Parameter<P, Device>*> parameters) {
     std::sort(parameters.begin(), parameters.end(), [](auto* a, auto* b) { return a->name() < b->name(); });
-    for (const Parameter<P>* parameter : parameters) {
+    for (const Parameter<P, Device>* parameter : parameters) {
       const Tensor<P> value = as_stored(*parameter, parameter->value());
       values_.emplace_back(static_cast<std::size_t>(value.numel()));
       vec::convert(value.data(), values_.back().data(), value.numel());
@@ -51,9 +51,9 @@ class StoredParameters {
 /// Writes the attached adapters' parameters, trained or frozen, and `spec` as both files into the existing folder
 /// `dir`: the tensors first, then the configuration, each atomically. The bytes of adapter_model.safetensors depend on
 /// the values alone.
-template <ComputeType C, class Model>
+template <ComputeType C, class Device = Cpu, class Model>
 void save_adapter(Model& model, const AdapterSpec& spec, const BaseFacts& base, const std::string& dir) {
-  const StoredParameters<Param<C>> stored(adapter_parameters<C>(model));
+  const StoredParameters<Param<C>, Device> stored(adapter_parameters<C, Device>(model));
   write_safetensors(dir + "/adapter_model.safetensors", stored.tensors());
   write_text_atomically(dir + "/adapter_config.json", adapter_config_json(spec, base).dump(1) + "\n");
 }
@@ -68,7 +68,7 @@ inline AdapterConfig read_adapter_config(const std::string& dir, const BaseFacts
 
 /// Fills the model's adapter parameters (attach()ed before) from a file. Strict: every tensor used exactly once;
 /// shapes, float dtypes and finiteness checked. Throws IoError naming file and tensor.
-template <ComputeType C, class Model>
+template <ComputeType C, class Device = Cpu, class Model>
 void load_adapter_weights(Model& model, const std::string& path) {
   using P = Param<C>;
   const SafetensorsFile file = SafetensorsFile::open(path);
@@ -76,7 +76,7 @@ void load_adapter_weights(Model& model, const std::string& path) {
   for (const TensorEntry& entry : file.tensors()) {
     used[entry.name] = false;
   }
-  for (Parameter<P>* parameter : adapter_parameters<C>(model)) {
+  for (Parameter<P, Device>* parameter : adapter_parameters<C, Device>(model)) {
     const TensorEntry* entry = file.find(parameter->name());
     check<IoError>(entry != nullptr, path, ": tensor '", parameter->name(),
                    "' is missing; check adapter_config.json against the file");
@@ -94,7 +94,7 @@ void load_adapter_weights(Model& model, const std::string& path) {
       check<IoError>(std::isfinite(x), path, ": tensor '", entry->name,
                      "' holds a number that is not finite; train the adapter again or use another checkpoint of it");
     }
-    parameter->mutable_value() = as_stored(*parameter, value);
+    parameter->mutable_value() = to_device(as_stored(*parameter, value), Device{});
     used[entry->name] = true;
   }
   for (const auto& [name, was_used] : used) {
@@ -104,15 +104,15 @@ void load_adapter_weights(Model& model, const std::string& path) {
 }
 
 /// attach() as the folder says, then load_adapter_weights. Returns what the folder said.
-template <ComputeType C, class Model>
+template <ComputeType C, class Device = Cpu, class Model>
 AdapterConfig load_adapter(Model& model, const BaseFacts& base, const std::string& dir) {
   AdapterConfig config = read_adapter_config(dir, base);
   try {
-    attach_zeros<C>(model, config.spec);
+    attach_zeros<C, Device>(model, config.spec);
   } catch (const ValueError& error) {
     fail<IoError>(dir, "/adapter_config.json: ", error.what());
   }
-  load_adapter_weights<C>(model, dir + "/adapter_model.safetensors");
+  load_adapter_weights<C, Device>(model, dir + "/adapter_model.safetensors");
   return config;
 }
 

@@ -1,5 +1,5 @@
 #pragma once
-// attach / detach: composition over a model's slots. Works on anything with visit(Visitor<C>&).
+// attach / detach: composition over a model's slots. Works on anything with visit(Visitor<C, Device>&).
 
 #include <algorithm>    // std::max
 #include <charconv>     // layer numbers
@@ -39,28 +39,28 @@ inline bool targets_experts(const AdapterSpec& spec) {
 }
 
 /// What attaching would match, without touching a slot; throws if a slot cannot carry the adapter.
-template <ComputeType C>
-class MatchVisitor final : public Visitor<C> {
+template <ComputeType C, class Device = Cpu>
+class MatchVisitor final : public Visitor<C, Device> {
  public:
   explicit MatchVisitor(const AdapterSpec& spec) : spec_(spec) {}
 
-  void linear_slot(const std::string& path, std::unique_ptr<LinearSlot<C>>& slot) override {
+  void linear_slot(const std::string& path, std::unique_ptr<LinearSlot<C, Device>>& slot) override {
     roles.insert(role_of(path));
     if (spec_.targets_role(role_of(path))) {
       check_slot(path, slot->adapted(), std::nullopt);
     }
   }
 
-  void experts_slot(const std::string& path, std::unique_ptr<ExpertsSlot<C>>& slot) override {
+  void experts_slot(const std::string& path, std::unique_ptr<ExpertsSlot<C, Device>>& slot) override {
     roles.insert({"gate_proj", "up_proj", "down_proj"});
     if (targets_experts(spec_)) {
       check_slot(path, slot->adapted(), static_cast<std::int64_t>(slot->table().size()));
     }
   }
 
-  void moe_slot(const std::string& path, std::unique_ptr<MoeBlock<C>>& slot) override {
+  void moe_slot(const std::string& path, std::unique_ptr<MoeBlock<C, Device>>& slot) override {
     if (spec_.method != Method::kLora) {
-      PerftBlock<C>::check_fits(spec_, slot->shape());
+      PerftBlock<C, Device>::check_fits(spec_, slot->shape());
       check_slot(path, slot->adapted(), spec_.experts_beside(slot->shape().experts));
     }
     ++blocks;
@@ -87,32 +87,32 @@ class MatchVisitor final : public Visitor<C> {
   const AdapterSpec& spec_;
 };
 
-template <ComputeType C>
-class AttachVisitor final : public Visitor<C> {
+template <ComputeType C, class Device = Cpu>
+class AttachVisitor final : public Visitor<C, Device> {
  public:
   AttachVisitor(const AdapterSpec& spec, double initializer_range, std::optional<std::uint64_t> seed)
       : spec_(spec), initializer_range_(initializer_range), seed_(seed) {}
 
-  void linear_slot(const std::string& path, std::unique_ptr<LinearSlot<C>>& slot) override {
+  void linear_slot(const std::string& path, std::unique_ptr<LinearSlot<C, Device>>& slot) override {
     const std::string role = role_of(path);
     if (spec_.targets_role(role)) {
       std::uint64_t site = 2;  // dropout sites 2 … 9: one per role
       while (kLoraTargets[site - 2] != role) {
         ++site;
       }
-      slot = std::make_unique<LoraLinear<C>>(slot, path, spec_, layer_of(path), site, seed_);
+      slot = std::make_unique<LoraLinear<C, Device>>(slot, path, spec_, layer_of(path), site, seed_);
     }
   }
 
-  void experts_slot(const std::string& path, std::unique_ptr<ExpertsSlot<C>>& slot) override {
+  void experts_slot(const std::string& path, std::unique_ptr<ExpertsSlot<C, Device>>& slot) override {
     if (targets_experts(spec_)) {
-      slot = std::make_unique<LoraExperts<C>>(slot, path, spec_, layer_of(path), seed_);
+      slot = std::make_unique<LoraExperts<C, Device>>(slot, path, spec_, layer_of(path), seed_);
     }
   }
 
-  void moe_slot(const std::string& path, std::unique_ptr<MoeBlock<C>>& slot) override {
+  void moe_slot(const std::string& path, std::unique_ptr<MoeBlock<C, Device>>& slot) override {
     if (spec_.method != Method::kLora) {
-      slot = std::make_unique<PerftBlock<C>>(slot, path, spec_, layer_of(path), initializer_range_, seed_);
+      slot = std::make_unique<PerftBlock<C, Device>>(slot, path, spec_, layer_of(path), initializer_range_, seed_);
     }
   }
 
@@ -122,14 +122,14 @@ class AttachVisitor final : public Visitor<C> {
   std::optional<std::uint64_t> seed_;
 };
 
-template <ComputeType C>
-class DetachVisitor final : public Visitor<C> {
+template <ComputeType C, class Device = Cpu>
+class DetachVisitor final : public Visitor<C, Device> {
  public:
-  void linear_slot(const std::string&, std::unique_ptr<LinearSlot<C>>& slot) override { unwrap(slot); }
+  void linear_slot(const std::string&, std::unique_ptr<LinearSlot<C, Device>>& slot) override { unwrap(slot); }
 
-  void experts_slot(const std::string&, std::unique_ptr<ExpertsSlot<C>>& slot) override { unwrap(slot); }
+  void experts_slot(const std::string&, std::unique_ptr<ExpertsSlot<C, Device>>& slot) override { unwrap(slot); }
 
-  void moe_slot(const std::string&, std::unique_ptr<MoeBlock<C>>& slot) override { unwrap(slot); }
+  void moe_slot(const std::string&, std::unique_ptr<MoeBlock<C, Device>>& slot) override { unwrap(slot); }
 
  private:
   template <class Slot>
@@ -140,11 +140,11 @@ class DetachVisitor final : public Visitor<C> {
   }
 };
 
-template <ComputeType C, class Model>
+template <ComputeType C, class Device = Cpu, class Model>
 void attach_checked(Model& model, const AdapterSpec& spec, double initializer_range,
                     std::optional<std::uint64_t> seed) {
   check_spec(spec);
-  MatchVisitor<C> match(spec);
+  MatchVisitor<C, Device> match(spec);
   model.visit(match);
   for (const std::string& target : spec.targets) {
     check<ValueError>(match.roles.count(target) > 0, "adapter: LoRA target '", target,
@@ -153,7 +153,7 @@ void attach_checked(Model& model, const AdapterSpec& spec, double initializer_ra
   check<ValueError>(spec.method == Method::kLora || match.blocks > 0, "adapter: the model has no MoE block");
   check<ValueError>(spec.ranks.empty() || static_cast<std::int64_t>(spec.ranks.size()) == match.layers,
                     "adapter: ranks of ", spec.ranks.size(), " layers, expected the model's ", match.layers);
-  AttachVisitor<C> visitor(spec, initializer_range, seed);
+  AttachVisitor<C, Device> visitor(spec, initializer_range, seed);
   model.visit(visitor);
 }
 
@@ -163,21 +163,21 @@ void attach_checked(Model& model, const AdapterSpec& spec, double initializer_ra
 /// of seed and name). Throws ValueError, before any slot is touched, if the spec makes no sense, a slot cannot carry it
 /// (ranks for another number of layers or experts, an adapter on it already), or a target matches nothing in the model.
 /// LoRA on attention, on the router, on the experts and a PERFT block can be attached one after another.
-template <ComputeType C, class Model>
+template <ComputeType C, class Device = Cpu, class Model>
 void attach(Model& model, const AdapterSpec& spec, double initializer_range, std::uint64_t seed) {
-  detail::attach_checked<C>(model, spec, initializer_range, seed);
+  detail::attach_checked<C, Device>(model, spec, initializer_range, seed);
 }
 
 /// attach() with zeros in all new parameters: for whoever fills them, as load_adapter does.
-template <ComputeType C, class Model>
+template <ComputeType C, class Device = Cpu, class Model>
 void attach_zeros(Model& model, const AdapterSpec& spec) {
-  detail::attach_checked<C>(model, spec, 0.0, std::nullopt);
+  detail::attach_checked<C, Device>(model, spec, 0.0, std::nullopt);
 }
 
 /// Takes every adapter off: the model's slots are again what they were, and so are its logits, bit for bit.
-template <ComputeType C, class Model>
+template <ComputeType C, class Device = Cpu, class Model>
 void detach(Model& model) {
-  detail::DetachVisitor<C> visitor;
+  detail::DetachVisitor<C, Device> visitor;
   model.visit(visitor);
 }
 

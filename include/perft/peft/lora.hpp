@@ -15,69 +15,69 @@
 namespace perft::inline PERFT_ABI {
 
 /// y = W x + (α/r) B A dropout(x), added before the one rounding. Source: Hu et al. 2021; PEFT's Linear.
-template <ComputeType C>
-class LoraLinear final : public LinearSlot<C> {
+template <ComputeType C, class Device = Cpu>
+class LoraLinear final : public LinearSlot<C, Device> {
  public:
   using P = Param<C>;
 
   /// `path` is the slot's; parameters are named path + ".lora_A.weight" and ".lora_B.weight". `site` keys its dropout.
   /// `base` is taken last: if anything throws, the caller still has it.
-  LoraLinear(std::unique_ptr<LinearSlot<C>>& base, const std::string& path, const AdapterSpec& spec, std::int64_t layer,
-             std::uint64_t site, std::optional<std::uint64_t> seed)
+  LoraLinear(std::unique_ptr<LinearSlot<C, Device>>& base, const std::string& path, const AdapterSpec& spec,
+             std::int64_t layer, std::uint64_t site, std::optional<std::uint64_t> seed)
       : dropout_(spec.dropout), site_(site) {
     bank_.in = base->in();
     bank_.out = base->out();
     bank_.alpha = spec.effective_alpha();
     bank_.experts.push_back(
-        make_low_rank_expert<P>(path + ".", spec, spec.rank_of(layer, 0), bank_.in, bank_.out, seed));
+        make_low_rank_expert<P, Device>(path + ".", spec, spec.rank_of(layer, 0), bank_.in, bank_.out, seed));
     base_ = std::move(base);
   }
 
-  Variable<C> forward(const Variable<C>& x, ForwardContext<C>& context) override {
+  Variable<C, Device> forward(const Variable<C, Device>& x, ForwardContext<C, Device>& context) override {
     return cast<C>(forward_unrounded(x, context));
   }
 
-  Variable<P> forward_unrounded(const Variable<C>& x, ForwardContext<C>& context) override {
+  Variable<P, Device> forward_unrounded(const Variable<C, Device>& x, ForwardContext<C, Device>& context) override {
     return add(base_->forward_unrounded(x, context),
-               low_rank(x, {}, Variable<P>(), bank_, context.dropout(dropout_, site_)));
+               low_rank(x, {}, Variable<P, Device>(), bank_, context.dropout(dropout_, site_)));
   }
 
   std::int64_t in() const override { return base_->in(); }
 
   std::int64_t out() const override { return base_->out(); }
 
-  void visit(Visitor<C>& visitor) override {
+  void visit(Visitor<C, Device>& visitor) override {
     base_->visit(visitor);
-    visit_bank<C>(bank_, visitor);
+    visit_bank<C, Device>(bank_, visitor);
   }
 
   bool adapted() const override { return true; }
 
-  std::unique_ptr<LinearSlot<C>> release_base() override { return std::move(base_); }
+  std::unique_ptr<LinearSlot<C, Device>> release_base() override { return std::move(base_); }
 
  private:
-  std::unique_ptr<LinearSlot<C>> base_;
-  LowRankBank<P> bank_;
+  std::unique_ptr<LinearSlot<C, Device>> base_;
+  LowRankBank<P, Device> bank_;
   double dropout_;
   std::uint64_t site_;
 };
 
 /// Every expert's chosen matrices with their own LoRA, inside the fused expert op.
-template <ComputeType C>
-class LoraExperts final : public ExpertsSlot<C> {
+template <ComputeType C, class Device = Cpu>
+class LoraExperts final : public ExpertsSlot<C, Device> {
  public:
   using P = Param<C>;
   static constexpr std::uint64_t kDropoutSite = 16;  // … + 0, 1, 2 for gate, up, down
 
   /// `base` holds plain experts (their table is multiplied with here) and is taken last, as LoraLinear's.
-  LoraExperts(std::unique_ptr<ExpertsSlot<C>>& base, const std::string& path, const AdapterSpec& spec,
+  LoraExperts(std::unique_ptr<ExpertsSlot<C, Device>>& base, const std::string& path, const AdapterSpec& spec,
               std::int64_t layer, std::optional<std::uint64_t> seed)
       : dropout_(spec.dropout) {
-    const ExpertTable<P>& table = base->table();
+    const ExpertTable<P, Device>& table = base->table();
 
     struct Branch {
       const char* role;
-      LowRankBank<P>& bank;
+      LowRankBank<P, Device>& bank;
       bool down;
     };
 
@@ -90,43 +90,44 @@ class LoraExperts final : public ExpertsSlot<C> {
       branch.bank.out = branch.down ? table.front().down.rows() : table.front().gate.rows();
       branch.bank.alpha = spec.effective_alpha();
       for (std::size_t e = 0; e < table.size(); ++e) {
-        branch.bank.experts.push_back(make_low_rank_expert<P>(path + "." + std::to_string(e) + "." + branch.role + ".",
-                                                              spec, spec.rank_of(layer, static_cast<std::int64_t>(e)),
-                                                              branch.bank.in, branch.bank.out, seed));
+        branch.bank.experts.push_back(make_low_rank_expert<P, Device>(
+            path + "." + std::to_string(e) + "." + branch.role + ".", spec,
+            spec.rank_of(layer, static_cast<std::int64_t>(e)), branch.bank.in, branch.bank.out, seed));
       }
     }
     base_ = std::move(base);
   }
 
-  Variable<P> forward(const Variable<C>& x, const Variable<P>& weights, std::shared_ptr<const RoutingPlan> plan,
-                      ForwardContext<C>& context) override {
-    auto lora = std::make_shared<ExpertLora<P>>();
-    const auto branch = [&](LowRankBank<P>& bank, std::uint64_t offset) -> ExpertLoraBranch<P> {
+  Variable<P, Device> forward(const Variable<C, Device>& x, const Variable<P, Device>& weights,
+                              std::shared_ptr<const DeviceRoutingPlan<Device>> plan,
+                              ForwardContext<C, Device>& context) override {
+    auto lora = std::make_shared<ExpertLora<P, Device>>();
+    const auto branch = [&](LowRankBank<P, Device>& bank, std::uint64_t offset) -> ExpertLoraBranch<P, Device> {
       return {bank.experts.empty() ? nullptr : &bank, context.dropout(dropout_, kDropoutSite + offset)};
     };
     lora->gate = branch(gate_, 0);
     lora->up = branch(up_, 1);
     lora->down = branch(down_, 2);
-    return moe_experts(x, weights, std::move(plan), base_->table(), std::shared_ptr<const ExpertLora<P>>(lora),
+    return moe_experts(x, weights, std::move(plan), base_->table(), std::shared_ptr<const ExpertLora<P, Device>>(lora),
                        context.hidden);
   }
 
-  const ExpertTable<P>& table() const override { return base_->table(); }
+  const ExpertTable<P, Device>& table() const override { return base_->table(); }
 
-  void visit(Visitor<C>& visitor) override {
+  void visit(Visitor<C, Device>& visitor) override {
     base_->visit(visitor);
-    visit_bank<C>(gate_, visitor);
-    visit_bank<C>(up_, visitor);
-    visit_bank<C>(down_, visitor);
+    visit_bank<C, Device>(gate_, visitor);
+    visit_bank<C, Device>(up_, visitor);
+    visit_bank<C, Device>(down_, visitor);
   }
 
   bool adapted() const override { return true; }
 
-  std::unique_ptr<ExpertsSlot<C>> release_base() override { return std::move(base_); }
+  std::unique_ptr<ExpertsSlot<C, Device>> release_base() override { return std::move(base_); }
 
  private:
-  std::unique_ptr<ExpertsSlot<C>> base_;
-  LowRankBank<P> gate_, up_, down_;
+  std::unique_ptr<ExpertsSlot<C, Device>> base_;
+  LowRankBank<P, Device> gate_, up_, down_;
   double dropout_;
 };
 

@@ -4,6 +4,8 @@
 #include <algorithm>  // std::min
 #include <cmath>      // std::sqrt, std::pow
 #include <cstdint>    // steps
+#include <numeric>    // std::accumulate
+#include <span>       // gradients
 #include <vector>     // state
 
 #include "perft/autograd/parameter.hpp"
@@ -18,28 +20,61 @@ struct AdamWOptions {
   double weight_decay = 0;
 };
 
-/// sqrt(Σ g²) over all parameters that have a gradient, in double, tensors and chunks of 2^14 elements in order.
+/// What one step of AdamW multiplies with, for a parameter in its t-th step.
 template <class P>
-double gradient_norm(const std::vector<Parameter<P>*>& parameters) {
-  constexpr std::int64_t kChunk = std::int64_t{1} << 14;
-  double total = 0;
-  for (const Parameter<P>* parameter : parameters) {
-    if (!parameter->gradient().defined()) {
-      continue;
+struct AdamWFactors {
+  P gradient;    // clipping
+  P take1;       // 1 − β₁
+  P keep2;       // β₂
+  P take2;       // 1 − β₂
+  P step_size;   // lr / (1 − β₁ᵗ)
+  P root_bias2;  // √(1 − β₂ᵗ)
+  P eps;
+  P decay;  // 1 − lr · weight decay
+};
+
+/// AdamW's update of all elements: parameter p and moments m, v in place. A device needs this and sum_of_squares().
+template <class P>
+void adamw_update(Tensor<P>& p, const Tensor<P>& gradient, Tensor<P>& m, Tensor<P>& v, const AdamWFactors<P>& f) {
+  P* value = p.mutable_span().data();
+  P* first = m.mutable_span().data();
+  P* second = v.mutable_span().data();
+  const P* g = gradient.span().data();
+  parallel_for(p.numel(), std::int64_t{1} << 14, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t i = begin; i < end; ++i) {
+      const P grad = g[i] * f.gradient;
+      first[i] += f.take1 * (grad - first[i]);
+      second[i] = f.keep2 * second[i] + f.take2 * grad * grad;
+      value[i] = value[i] * f.decay - f.step_size * (first[i] / (std::sqrt(second[i]) / f.root_bias2 + f.eps));
     }
-    const std::span<const P> g = parameter->gradient().span();
-    const auto n = static_cast<std::int64_t>(g.size());
-    std::vector<double> partial(static_cast<std::size_t>((n + kChunk - 1) / kChunk));
-    parallel_for(n, kChunk, [&](std::int64_t begin, std::int64_t end) {
-      double sum = 0;
-      for (std::int64_t i = begin; i < end; ++i) {
-        const double value = static_cast<double>(g[static_cast<std::size_t>(i)]);
-        sum += value * value;
-      }
-      partial[static_cast<std::size_t>(begin / kChunk)] = sum;
-    });
-    for (const double sum : partial) {
-      total += sum;
+  });
+}
+
+/// Σ g² in double, chunks of 2^14 elements in order.
+template <class P>
+double sum_of_squares(const Tensor<P>& gradient) {
+  constexpr std::int64_t kChunk = std::int64_t{1} << 14;
+  const std::span<const P> g = gradient.span();
+  const auto n = static_cast<std::int64_t>(g.size());
+  std::vector<double> partial(static_cast<std::size_t>((n + kChunk - 1) / kChunk));
+  parallel_for(n, kChunk, [&](std::int64_t begin, std::int64_t end) {
+    double sum = 0;
+    for (std::int64_t i = begin; i < end; ++i) {
+      const double value = static_cast<double>(g[static_cast<std::size_t>(i)]);
+      sum += value * value;
+    }
+    partial[static_cast<std::size_t>(begin / kChunk)] = sum;
+  });
+  return std::accumulate(partial.begin(), partial.end(), 0.0);
+}
+
+/// sqrt(Σ g²) over all parameters that have a gradient, in double, tensors in order.
+template <class P, class Device = Cpu>
+double gradient_norm(const std::vector<Parameter<P, Device>*>& parameters) {
+  double total = 0;
+  for (const Parameter<P, Device>* parameter : parameters) {
+    if (parameter->gradient().defined()) {
+      total += sum_of_squares(parameter->gradient());
     }
   }
   return std::sqrt(total);
@@ -53,16 +88,16 @@ inline double clip_factor(double norm, double limit) {
 /// p ← p·(1 − lr·decay);  m ← m + (1−β₁)(g − m);  v ← β₂v + (1−β₂)g²;  p ← p − lr/(1−β₁ᵗ) · m / (√v/√(1−β₂ᵗ) + ε).
 /// State is made on first use; a parameter without a gradient is left alone, state included.
 /// Source: Loshchilov & Hutter 2019, alg. 2; torch.optim.AdamW.
-template <class P>
+template <class P, class Device = Cpu>
 class AdamW {
  public:
   /// Moments of one parameter, laid out as its value is.
   struct State {
-    Tensor<P> m, v;
+    Tensor<P, Device> m, v;
     std::int64_t steps = 0;
   };
 
-  explicit AdamW(std::vector<Parameter<P>*> parameters, AdamWOptions options = {})
+  explicit AdamW(std::vector<Parameter<P, Device>*> parameters, AdamWOptions options = {})
       : parameters_(std::move(parameters)), options_(options), state_(parameters_.size()) {}
 
   /// One step with gradients multiplied by `factor` (clipping). Gradients are left as they are.
@@ -74,41 +109,31 @@ class AdamW {
     }
   }
 
-  const std::vector<Parameter<P>*>& parameters() const { return parameters_; }
+  const std::vector<Parameter<P, Device>*>& parameters() const { return parameters_; }
 
   std::vector<State>& state() { return state_; }
 
  private:
-  void update(Parameter<P>& parameter, State& state, double lr, P factor) {
+  void update(Parameter<P, Device>& parameter, State& state, double lr, P factor) {
     if (!state.m.defined()) {
-      state.m = Tensor<P>::zeros(parameter.value().shape());
-      state.v = Tensor<P>::zeros(parameter.value().shape());
+      state.m = zeros_like(parameter.value());
+      state.v = zeros_like(parameter.value());
     }
     ++state.steps;
     const double bias1 = 1 - std::pow(options_.beta1, static_cast<double>(state.steps));
     const double bias2 = 1 - std::pow(options_.beta2, static_cast<double>(state.steps));
-    const P step_size = static_cast<P>(lr / bias1);
-    const P root_bias2 = static_cast<P>(std::sqrt(bias2));
-    const P take1 = static_cast<P>(1 - options_.beta1);
-    const P keep2 = static_cast<P>(options_.beta2);
-    const P take2 = static_cast<P>(1 - options_.beta2);
-    const P eps = static_cast<P>(options_.eps);
-    const P decay = static_cast<P>(1 - lr * options_.weight_decay);
-    P* p = parameter.mutable_value().mutable_span().data();
-    const P* g = parameter.gradient().span().data();
-    P* m = state.m.mutable_data();
-    P* v = state.v.mutable_data();
-    parallel_for(parameter.value().numel(), std::int64_t{1} << 14, [&](std::int64_t begin, std::int64_t end) {
-      for (std::int64_t i = begin; i < end; ++i) {
-        const P grad = g[i] * factor;
-        m[i] += take1 * (grad - m[i]);
-        v[i] = keep2 * v[i] + take2 * grad * grad;
-        p[i] = p[i] * decay - step_size * (m[i] / (std::sqrt(v[i]) / root_bias2 + eps));
-      }
-    });
+    const AdamWFactors<P> factors{factor,
+                                  static_cast<P>(1 - options_.beta1),
+                                  static_cast<P>(options_.beta2),
+                                  static_cast<P>(1 - options_.beta2),
+                                  static_cast<P>(lr / bias1),
+                                  static_cast<P>(std::sqrt(bias2)),
+                                  static_cast<P>(options_.eps),
+                                  static_cast<P>(1 - lr * options_.weight_decay)};
+    adamw_update(parameter.mutable_value(), parameter.gradient(), state.m, state.v, factors);
   }
 
-  std::vector<Parameter<P>*> parameters_;
+  std::vector<Parameter<P, Device>*> parameters_;
   AdamWOptions options_;
   std::vector<State> state_;
 };

@@ -33,9 +33,9 @@ struct Losses {
 
 namespace detail {
 
-template <ComputeType C, class Model>
-ForwardContext<C> loss_context(Model& model, const Batch& batch, const LossOptions& options) {
-  ForwardContext<C> context = model.context(batch);
+template <ComputeType C, class Device = Cpu, class Model>
+ForwardContext<C, Device> loss_context(Model& model, const Batch& batch, const LossOptions& options) {
+  ForwardContext<C, Device> context = model.context(batch);
   context.training = options.training;
   context.seed = options.seed;
   context.step = options.step;
@@ -56,13 +56,13 @@ inline void read_aux(const LoadBalance* base, const LoadBalance* adapter, Losses
 }  // namespace detail
 
 /// Losses only; records nothing.
-template <ComputeType C, class Model>
+template <ComputeType C, class Device = Cpu, class Model>
 Losses evaluate_loss(Model& model, const Batch& batch, const LossOptions& options) {
   NoRecording pause;
-  ForwardContext<C> context = detail::loss_context<C>(model, batch, options);
-  const Variable<C> h = model.forward(batch, context);
+  ForwardContext<C, Device> context = detail::loss_context<C, Device>(model, batch, options);
+  const Variable<C, Device> h = model.forward(batch, context);
   Losses losses;
-  CrossEntropyOutput<C> scored =
+  CrossEntropyOutput<C, Device> scored =
       cross_entropy_forward(h.value(), model.head(), {batch.loss_rows, batch.targets}, options.lm_scale, false);
   losses.lm = scored.loss;
   losses.nll = std::move(scored.nll);
@@ -72,15 +72,16 @@ Losses evaluate_loss(Model& model, const Batch& batch, const LossOptions& option
 
 /// d(lm + aux_weight · (aux + adapter_aux)) is added into the gradients of all trainable parameters.
 /// Throws NonFiniteError if the loss is not finite; nothing has been added then.
-template <ComputeType C, class Model>
+template <ComputeType C, class Device = Cpu, class Model>
 Losses accumulate_gradients(Model& model, const Batch& batch, const LossOptions& options) {
   using P = Param<C>;
   Tape tape;
-  ForwardContext<C> context = detail::loss_context<C>(model, batch, options);
+  ForwardContext<C, Device> context = detail::loss_context<C, Device>(model, batch, options);
   Losses losses;
   Recording recording(tape);
-  const Variable<C> h = model.forward(batch, context);
-  const Variable<P> lm = cross_entropy(h, model.head(), {batch.loss_rows, batch.targets}, options.lm_scale, &losses.lm);
+  const Variable<C, Device> h = model.forward(batch, context);
+  const Variable<P, Device> lm =
+      cross_entropy(h, model.head(), {batch.loss_rows, batch.targets}, options.lm_scale, &losses.lm);
   detail::read_aux(context.base_balance.get(), context.adapter_balance.get(), losses);
   check<NonFiniteError>(std::isfinite(losses.lm) && std::isfinite(losses.aux) && std::isfinite(losses.adapter_aux),
                         "the loss is not finite (lm ", losses.lm, ", aux ", losses.aux, ", adapter aux ",
@@ -92,7 +93,7 @@ Losses accumulate_gradients(Model& model, const Batch& batch, const LossOptions&
   }
   losses.saved_bytes = tape.saved_bytes();
   if (lm.needs_gradient()) {
-    tape.add_gradient(lm.edge(), Tensor<P>::full({1}, P{1}));
+    tape.add_gradient(lm.edge(), to_device(Tensor<P>::full({1}, P{1}), Device{}));
   }
   tape.backward();
   return losses;

@@ -49,12 +49,12 @@ struct ValidationResult {
 };
 
 /// Trains whatever is trainable in `model`, which must outlive it.
-template <ComputeType C, class Model>
+template <ComputeType C, class Model, class Device = Cpu>
 class Trainer {
  public:
   using P = Param<C>;
 
-  Trainer(Model& model, std::vector<Parameter<P>*> parameters, TrainerOptions options)
+  Trainer(Model& model, std::vector<Parameter<P, Device>*> parameters, TrainerOptions options)
       : model_(model), options_(options), optimizer_(std::move(parameters), options.adamw) {}
 
   /// One optimiser step over `rows`, cut into micro-batches: lm is the token mean over the whole batch, aux is taken
@@ -68,7 +68,7 @@ class Trainer {
       result.targets += static_cast<std::int64_t>(batch.targets.size());
       result.tokens += real_tokens(batch);
     }
-    for (Parameter<P>* parameter : optimizer_.parameters()) {
+    for (Parameter<P, Device>* parameter : optimizer_.parameters()) {
       parameter->clear_gradient();
     }
     for (const Batch& batch : batches) {
@@ -78,7 +78,7 @@ class Trainer {
       options.training = true;
       options.seed = options_.seed;
       options.step = step;
-      const Losses losses = accumulate_gradients<C>(model_, batch, options);
+      const Losses losses = accumulate_gradients<C, Device>(model_, batch, options);
       result.lm += losses.lm;
       result.aux += share * losses.aux;
       result.adapter_aux += share * losses.adapter_aux;
@@ -101,7 +101,7 @@ class Trainer {
       for (const Batch& batch : micro_batches(part)) {
         LossOptions options = loss_options(1);
         options.collect_aux = false;
-        const Losses losses = evaluate_loss<C>(model_, batch, options);
+        const Losses losses = evaluate_loss<C, Device>(model_, batch, options);
         for (std::size_t i = 0; i < losses.nll.size(); ++i) {
           const auto row = static_cast<std::size_t>(range.begin + batch.target_row[i]);
           total += losses.nll[i];
@@ -123,7 +123,7 @@ class Trainer {
     return result;
   }
 
-  AdamW<P>& optimizer() { return optimizer_; }
+  AdamW<P, Device>& optimizer() { return optimizer_; }
 
   const TrainerOptions& options() const { return options_; }
 
@@ -149,7 +149,7 @@ class Trainer {
 
   Model& model_;
   TrainerOptions options_;
-  AdamW<P> optimizer_;
+  AdamW<P, Device> optimizer_;
 };
 
 }  // namespace perft::inline PERFT_ABI

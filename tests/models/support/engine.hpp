@@ -11,6 +11,7 @@
 #include "perft/autograd/parameter.hpp"
 #include "perft/autograd/variable.hpp"
 #include "perft/core/batch.hpp"
+#include "perft/models/causal_lm_fwd.hpp"
 #include "perft/models/config.hpp"
 #include "perft/peft/adapter_config.hpp"
 #include "perft/train/loss.hpp"
@@ -18,9 +19,6 @@
 namespace perft::inline PERFT_ABI {
 
 class CheckpointTensors;
-
-template <ComputeType C>
-class CausalLm;
 
 }  // namespace perft::inline PERFT_ABI
 

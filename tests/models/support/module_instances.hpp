@@ -17,5 +17,5 @@
   WORD class LoraExperts<C>;                                                                      \
   WORD class CausalLm<C>;                                                                         \
   WORD std::unique_ptr<CausalLm<C>> build_model<C>(const ModelConfig&, const CheckpointTensors&); \
-  WORD void attach<C, CausalLm<C>>(CausalLm<C>&, const AdapterSpec&, double, std::uint64_t);      \
+  WORD void attach<C, Cpu, CausalLm<C>>(CausalLm<C>&, const AdapterSpec&, double, std::uint64_t); \
   }
