@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Builds one sanitizer preset and runs its tests; any finding is a failed test.
 #   scripts/sanitize.sh asan    all tests of the library
-#   scripts/sanitize.sh tsan    the thread pool and the memory pool
+#   scripts/sanitize.sh tsan    the tests that change the number of threads, less those of whole models
 set -euo pipefail
 preset=${1:?usage: scripts/sanitize.sh asan|tsan}
 cd "$(dirname "$0")/.."

@@ -27,7 +27,7 @@ struct Segment {
   Weight<float> gate{"gate", tensor<float>(numbers(kExperts* kWidth, 2), {kExperts, kWidth})};
   perft::LowRankBank<float> bank;
   perft::ForwardContext<float> context;
-  perft::RoutingTrace trace;
+  perft::RoutingTrace<> trace;
   int runs = 0;
 
   Segment() {

@@ -106,7 +106,7 @@ TEST_CASE("dropout is on in training alone, and its mask depends on seed, step, 
 
 TEST_CASE("a recomputed router takes the recorded choice, whatever its logits say, and is not counted again") {
   auto c = context();
-  perft::RoutingTrace trace;
+  perft::RoutingTrace<> trace;
   c.trace = &trace;
   const auto balance = std::make_shared<perft::LoadBalance>(2);
   const auto first = c.route(logits({0, 1, 2, 0, 0, 3}), 1, false, balance);
