@@ -1,5 +1,6 @@
 #include "perft/core/tensor.hpp"
 
+#include <algorithm>         // std::count
 #include <catch2/catch.hpp>  // test cases
 #include <cstdint>           // addresses
 #include <memory>            // owners
@@ -9,6 +10,7 @@ using perft::bf16;
 using perft::Shape;
 using perft::ShapeError;
 using perft::Tensor;
+using perft::ThreadPool;
 using perft::UnsupportedError;
 using Floats = std::vector<float>;
 
@@ -149,4 +151,13 @@ TEST_CASE("tensor: error texts") {
   CHECK_THROWS_WITH(t.slice(1, -1, 1), "slice: [-1, 1) of dimension 1 of [2, 3]");
   CHECK_THROWS_WITH(t.transpose(0, 2), "transpose: dimensions 0 and 2 of [2, 3]");
   CHECK_THROWS_AS(t.transpose(0, 2), ShapeError);
+}
+
+TEST_CASE("tensor: a fill that is shared by threads reaches every element, and no further") {
+  const int before = ThreadPool::global().threads();
+  ThreadPool::global().set_threads(3);
+  const std::int64_t n = (std::int64_t{1} << 20) + 3;  // elements of 4 bytes: five tasks
+  const auto t = Tensor<float>::full({n}, 2.5F);
+  ThreadPool::global().set_threads(before);
+  CHECK(std::count(t.span().begin(), t.span().end(), 2.5F) == n);
 }

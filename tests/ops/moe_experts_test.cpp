@@ -40,7 +40,7 @@ TEST_CASE("moe_experts: nothing recorded keeps nothing") {
 }
 
 TEST_CASE("moe_experts: the same bits for 1, 2 and 3 threads, for a row alone, and whether the hidden state is kept") {
-  const MoeCase<float> moe({70, 2, 5, 67, 97}, 0, kAll, 0, 0.0);
+  const MoeCase<float> moe({400, 2, 5, 67, 97}, 0, kAll, 0, 0.0);  // several tasks in every loop
   const auto run = [&](bool keep) {
     return perft::moe_experts_forward(moe.x, moe.weights, *moe.plan, moe.experts, moe.lora.get(), keep).y;
   };
