@@ -4,9 +4,10 @@
 // the machine alone: it is bit-equal alone and in any batch, for any number of threads. (bf16 products that oneDNN
 // computes keep the latter only: see gemm/onednn.hpp.)
 
-#include <cstdint>  // fixed-width integers
-#include <span>     // the problems of a job
-#include <vector>   // the problems of each backend
+#include <algorithm>  // std::any_of
+#include <cstdint>    // fixed-width integers
+#include <span>       // the problems of a job
+#include <vector>     // the problems of each backend
 
 #include "perft/core/config.hpp"
 #include "perft/core/cpu_features.hpp"
@@ -77,16 +78,16 @@ void run(std::span<const Problem<C>> problems) {
   }
 #if defined(PERFT_ONEDNN) && PERFT_ONEDNN
   if constexpr (std::same_as<C, bf16>) {
-    std::vector<const Problem<C>*> theirs;
-    std::vector<Problem<C>> ours;
-    for (const Problem<C>& problem : problems) {
-      if (detail::onednn_takes(problem)) {
-        theirs.push_back(&problem);
-      } else {
-        ours.push_back(problem);
+    if (std::any_of(problems.begin(), problems.end(), detail::onednn_takes)) {
+      std::vector<const Problem<C>*> theirs;
+      std::vector<Problem<C>> ours;
+      for (const Problem<C>& problem : problems) {
+        if (detail::onednn_takes(problem)) {
+          theirs.push_back(&problem);
+        } else {
+          ours.push_back(problem);
+        }
       }
-    }
-    if (!theirs.empty()) {
       detail::run_onednn(theirs);
       detail::run_own<C>(ours);
       return;

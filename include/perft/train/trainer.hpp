@@ -48,14 +48,18 @@ struct ValidationResult {
   std::int64_t targets = 0;
 };
 
-/// Trains whatever is trainable in `model`, which must outlive it.
+/// Trains whatever is trainable in `model`, which must outlive it. Throws UnsupportedError for a model whose router
+/// inputs are to be jittered in training (Mixtral's router_jitter_noise): no published run uses it.
 template <ComputeType C, class Model, class Device = Cpu>
 class Trainer {
  public:
   using P = Param<C>;
 
   Trainer(Model& model, std::vector<Parameter<P, Device>*> parameters, TrainerOptions options)
-      : model_(model), options_(options), optimizer_(std::move(parameters), options.adamw) {}
+      : model_(model), options_(options), optimizer_(std::move(parameters), options.adamw) {
+    check<UnsupportedError>(model.config.router_jitter_noise == 0, "trainer: the model's router_jitter_noise is ",
+                            model.config.router_jitter_noise, ", training supports 0; set it to 0");
+  }
 
   /// One optimiser step over `rows`, cut into micro-batches: lm is the token mean over the whole batch, aux is taken
   /// per micro-batch and weighted by its share of the batch's real tokens (spec of gradient accumulation: docs/cli.md).
