@@ -345,3 +345,10 @@ TEST_CASE("rows with one target each: the standard error is that of a mean; one 
   CHECK(close(result.standard_error, std::sqrt(squares / 2 / 3), kExact));
   CHECK(trainer.validate(std::span<const EncodedRow>(), 16).loss == 0);
 }
+
+TEST_CASE("a model whose router inputs would be jittered in training is refused") {
+  Case c;
+  c.engine.model().config.router_jitter_noise = 0.25;
+  CHECK_THROWS_WITH(c.trainer(options_of(PadRows::ignore, 2, 0.0)),
+                    "trainer: the model's router_jitter_noise is 0.25, training supports 0; set it to 0");
+}
