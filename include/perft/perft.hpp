@@ -5,6 +5,7 @@
 #include "perft/autograd/checkpoint.hpp"
 #include "perft/autograd/device_functions.hpp"
 #include "perft/autograd/parameter.hpp"
+#include "perft/autograd/saved.hpp"
 #include "perft/autograd/tape.hpp"
 #include "perft/autograd/variable.hpp"
 #include "perft/autograd/weight.hpp"

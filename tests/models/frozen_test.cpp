@@ -154,20 +154,23 @@ TEMPLATE_TEST_CASE("PERFT-R on two layers keeps exactly these bytes, and nothing
   const std::size_t x = T * D * c;  // activations of one width
   const models_test::RecordedNode frozen_linear{"linear", 0}, add{"add", 0}, rope{"rope", 0};
   const models_test::RecordedNode norm{"rms_norm", x + T * p};  // x and 1 / rms
-  const models_test::RecordedNode router{"linear", x};          // G̃: dW needs x
+  // A recorded norm keeps its input, from which its result is formed again: what takes that result keeps nothing of it.
+  const models_test::RecordedNode router{"linear", 0};        // G̃
+  const models_test::RecordedNode first_router{"linear", x};  // G̃ of layer 0: dW needs x, and its norm is not recorded
   const models_test::RecordedNode own_routing{"router_topk",
                                               T * (M * p + k * i)};  // probabilities, ids; weights only if renormalised
   const models_test::RecordedNode base_routing{"router_topk", T * (N * p + K * i)};
-  const models_test::RecordedNode low_rank{"low_rank", x + T * k * (r * p + i + p)};  // x, A x, ids, weights
+  const models_test::RecordedNode low_rank{"low_rank", T * k * (r * p + i + p)};  // A x, ids, weights
+  const models_test::RecordedNode first_low_rank{"low_rank", x + low_rank.bytes};
   const models_test::RecordedNode attention{"attention",
                                             2 * x + T * H * p};  // v, o, log-sum-exp; q, k come from the norms
-  const models_test::RecordedNode experts{"moe_experts", x + T * K * p + T * K * 2 * F * c + (3 * T * K + N + 1) * i};
+  const models_test::RecordedNode experts{"moe_experts", T * K * p + T * K * 2 * F * c + (3 * T * K + N + 1) * i};
   const models_test::RecordedNode head{"cross_entropy", T * D * p + 2 * n * i};  // dh instead of logits
   REQUIRE(H * d == D);
 
   const std::vector<models_test::RecordedNode> expected{
       // Layer 0: attention, norms, base router and experts feed no trainable tensor.
-      router, own_routing, low_rank, add, add,
+      first_router, own_routing, first_low_rank, add, add,
       // Layer 1.
       norm, frozen_linear, frozen_linear, frozen_linear, norm, rope, norm, rope, attention, frozen_linear, add,  //
       norm, frozen_linear, base_routing, experts, router, own_routing, low_rank, add, add,

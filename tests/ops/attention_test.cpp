@@ -173,30 +173,21 @@ TEST_CASE("attention: frozen q, k, v record nothing; each alone gets its gradien
   }
 }
 
-TEST_CASE("attention: a source that forms q and k again replaces them, and gives the same gradients") {
+TEST_CASE("attention: recipes that form q and k again replace them, and give the same gradients") {
   const AttentionShape shape{4, 2, 5, 3};
   const Inputs<bf16> in(kRagged, shape);
   const auto segments = std::make_shared<const Segments>(kRagged);
 
-  struct Source final : perft::QueryKeySource<bf16> {
-    Source(Tensor<bf16> query_value, Tensor<bf16> key_value) : q(std::move(query_value)), k(std::move(key_value)) {}
-
-    Tensor<bf16> q, k;
-
-    Tensor<bf16> query() const override { return q.clone(); }
-
-    Tensor<bf16> key() const override { return k.clone(); }
-  };
-
-  const auto run = [&](bool with_source) {
+  const auto run = [&](bool with_recipes) {
     Tape tape;
     Recording recording(tape);
     const Leaf<bf16> q(tape, in.q), k(tape, in.k), v(tape, in.v);
-    const auto o = perft::attention(q.variable, k.variable, v.variable, segments, shape,
-                                    std::unique_ptr<const perft::QueryKeySource<bf16>>(
-                                        with_source ? std::make_unique<const Source>(in.q, in.k) : nullptr));
+    const auto again = [&](const perft::Variable<bf16>& x, const Tensor<bf16>& value) {
+      return with_recipes ? x.formed_by(perft::make_recipe<bf16, perft::Cpu>([&value] { return value.clone(); })) : x;
+    };
+    const auto o = perft::attention(again(q.variable, in.q), again(k.variable, in.k), v.variable, segments, shape);
     const std::size_t kept = in.v.bytes() + in.q.bytes() + static_cast<std::size_t>(20 * 4) * sizeof(float);
-    CHECK(tape.saved_bytes() == kept + (with_source ? 0 : in.q.bytes() + in.k.bytes()));
+    CHECK(tape.saved_bytes() == kept + (with_recipes ? 0 : in.q.bytes() + in.k.bytes()));
     tape.add_gradient(o.edge(), in.d_o);
     tape.backward();
     return Bits()

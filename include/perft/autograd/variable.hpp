@@ -2,8 +2,10 @@
 // Variable: a tensor plus the tape slot its gradient arrives in, if anybody wants that gradient.
 
 #include <cstdint>  // epochs
+#include <memory>   // recipes
 #include <utility>  // std::move
 
+#include "perft/autograd/saved.hpp"
 #include "perft/autograd/tape.hpp"
 #include "perft/core/tensor.hpp"
 
@@ -29,6 +31,19 @@ class Variable {
 
   bool needs_gradient() const { return edge_.needed() && Tape::current() != nullptr; }
 
+  /// This variable with a recipe: nodes that save it keep that instead of the value.
+  Variable formed_by(std::shared_ptr<const Recipe<T, Device>> recipe) const {
+    Variable v = *this;
+    v.recipe_ = std::move(recipe);
+    return v;
+  }
+
+  /// Null unless formed_by() gave one.
+  const std::shared_ptr<const Recipe<T, Device>>& recipe() const { return recipe_; }
+
+  /// What a node that needs the value in its backward keeps.
+  Saved<T, Device> saved() const { return recipe_ ? Saved<T, Device>(recipe_) : Saved<T, Device>(value_); }
+
   /// The edge a node keeps; throws ValueError if this variable belongs to a recording that is over.
   Edge edge() const {
     if (!needs_gradient()) {
@@ -41,6 +56,7 @@ class Variable {
 
  private:
   Tensor<T, Device> value_;
+  std::shared_ptr<const Recipe<T, Device>> recipe_;
   Edge edge_;
   std::uint64_t epoch_ = 0;
 };

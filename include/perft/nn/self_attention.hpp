@@ -32,12 +32,7 @@ struct SelfAttention {
     if (clip) {
       v = clamp(v, *clip);
     }
-    std::unique_ptr<const QueryKeySource<C, Device>> source;
-    if (q_norm && (q.needs_gradient() || k.needs_gradient())) {
-      // A norm that is differentiated keeps its input: no need to keep its result too.
-      source = std::make_unique<const Prepared>(*this, q_projected.value(), k_projected.value(), context.rope);
-    }
-    return o_proj->forward(attention(q, k, v, context.segments, shape, std::move(source)), context);
+    return o_proj->forward(attention(q, k, v, context.segments, shape), context);
   }
 
   void visit(const std::string& path, Visitor<C, Device>& visitor) {
@@ -64,26 +59,6 @@ struct SelfAttention {
     Variable<C, Device> x = norm != nullptr ? rms_norm(projected, *norm, eps) : projected;
     return rope(clip ? clamp(x, *clip) : x, table);
   }
-
-  struct Prepared final : QueryKeySource<C, Device> {
-    Prepared(const SelfAttention& owner, Tensor<C, Device> q_projected, Tensor<C, Device> k_projected,
-             RopeTable<Param<C>, Device> rope_table)
-        : attention(owner), q(std::move(q_projected)), k(std::move(k_projected)), table(std::move(rope_table)) {}
-
-    const SelfAttention& attention;
-    Tensor<C, Device> q, k;
-    RopeTable<Param<C>, Device> table;
-
-    Tensor<C, Device> query() const override {
-      NoRecording pause;
-      return attention.prepare(q, attention.q_norm.get(), table).value();
-    }
-
-    Tensor<C, Device> key() const override {
-      NoRecording pause;
-      return attention.prepare(k, attention.k_norm.get(), table).value();
-    }
-  };
 };
 
 }  // namespace perft::inline PERFT_ABI

@@ -6,7 +6,6 @@
 #include <cstdint>      // indices
 #include <memory>       // nodes
 #include <string_view>  // node name
-#include <type_traits>  // a null source says nothing about the device
 #include <vector>       // scratch
 
 #include "perft/autograd/variable.hpp"
@@ -219,38 +218,23 @@ AttentionGradients<C> attention_backward(const Tensor<C>& d_o, const Tensor<C>& 
   return out;
 }
 
-/// Forms q and k again instead of keeping them, where something cheaper is kept anyway (OLMoE: the q/k norm keeps its
-/// input, and norm and RoPE are elementwise). Must give the same bits as the first time.
-template <ComputeType C, class Device = Cpu>
-class QueryKeySource {
- public:
-  virtual ~QueryKeySource() = default;
-  virtual Tensor<C, Device> query() const = 0;
-  virtual Tensor<C, Device> key() const = 0;
-};
-
-/// Saves v, o and lse, and q and k unless a source can form them again: linear in T.
+/// Saves q, k and v (or their recipes), o and lse: linear in T.
 template <ComputeType C, class Device = Cpu>
 class AttentionNode final : public Node {
  public:
-  AttentionNode(Edge q_edge, Edge k_edge, Edge v_edge, Edge o_edge, Tensor<C, Device> q, Tensor<C, Device> k,
-                Tensor<C, Device> v, AttentionOutput<C, Device> forward,
-                std::shared_ptr<const std::vector<Segment>> segments, AttentionShape shape,
-                std::unique_ptr<const QueryKeySource<C, Device>> source)
+  AttentionNode(Edge q_edge, Edge k_edge, Edge v_edge, Edge o_edge, Saved<C, Device> q, Saved<C, Device> k,
+                Saved<C, Device> v, AttentionOutput<C, Device> forward,
+                std::shared_ptr<const std::vector<Segment>> segments, AttentionShape shape)
       : q_edge_(q_edge),
         k_edge_(k_edge),
         v_edge_(v_edge),
         o_edge_(o_edge),
+        q_(std::move(q)),
+        k_(std::move(k)),
         v_(std::move(v)),
         forward_(std::move(forward)),
         segments_(std::move(segments)),
-        shape_(shape),
-        source_(std::move(source)) {
-    if (!source_) {
-      q_ = std::move(q);
-      k_ = std::move(k);
-    }
-  }
+        shape_(shape) {}
 
   std::string_view name() const override { return "attention"; }
 
@@ -263,8 +247,8 @@ class AttentionNode final : public Node {
     if (!d_o.defined()) {
       return;
     }
-    AttentionGradients<C, Device> gradients = attention_backward(
-        d_o, source_ ? source_->query() : q_, source_ ? source_->key() : k_, v_, forward_, *segments_, shape_);
+    AttentionGradients<C, Device> gradients =
+        attention_backward(d_o, q_.get(), k_.get(), v_.get(), forward_, *segments_, shape_);
     tape.add_gradient(q_edge_, std::move(gradients.dq));
     tape.add_gradient(k_edge_, std::move(gradients.dk));
     tape.add_gradient(v_edge_, std::move(gradients.dv));
@@ -272,22 +256,20 @@ class AttentionNode final : public Node {
 
  private:
   Edge q_edge_, k_edge_, v_edge_, o_edge_;
-  Tensor<C, Device> q_, k_, v_;
+  Saved<C, Device> q_, k_, v_;
   AttentionOutput<C, Device> forward_;
   std::shared_ptr<const std::vector<Segment>> segments_;
   AttentionShape shape_;
-  std::unique_ptr<const QueryKeySource<C, Device>> source_;
 };
 
-/// Differentiable attention_forward; `source` may be null.
+/// Differentiable attention_forward.
 template <ComputeType C, class Device>
 Variable<C, Device> attention(const Variable<C, Device>& q, const Variable<C, Device>& k, const Variable<C, Device>& v,
-                              std::shared_ptr<const std::vector<Segment>> segments, const AttentionShape& shape,
-                              std::unique_ptr<const std::type_identity_t<QueryKeySource<C, Device>>> source = nullptr) {
+                              std::shared_ptr<const std::vector<Segment>> segments, const AttentionShape& shape) {
   AttentionOutput<C, Device> out = attention_forward(q.value(), k.value(), v.value(), *segments, shape);
   return differentiable(out.o, q.needs_gradient() || k.needs_gradient() || v.needs_gradient(), [&](Edge o_edge) {
-    return std::make_unique<AttentionNode<C, Device>>(q.edge(), k.edge(), v.edge(), o_edge, q.value(), k.value(),
-                                                      v.value(), out, segments, shape, std::move(source));
+    return std::make_unique<AttentionNode<C, Device>>(q.edge(), k.edge(), v.edge(), o_edge, q.saved(), k.saved(),
+                                                      v.saved(), out, segments, shape);
   });
 }
 

@@ -41,11 +41,11 @@ Tensor<C> clamp_backward(const Tensor<C>& dy, const Tensor<C>& x, double limit) 
   return dx;
 }
 
-/// Saves x.
+/// Saves x (or its recipe).
 template <ComputeType C, class Device = Cpu>
 class ClampNode final : public Node {
  public:
-  ClampNode(Edge x_edge, Edge y_edge, Tensor<C, Device> x, double limit)
+  ClampNode(Edge x_edge, Edge y_edge, Saved<C, Device> x, double limit)
       : x_edge_(x_edge), y_edge_(y_edge), x_(std::move(x)), limit_(limit) {}
 
   std::string_view name() const override { return "clamp"; }
@@ -55,23 +55,27 @@ class ClampNode final : public Node {
   void backward(Tape& tape) override {
     const Tensor<C, Device> dy = tape.take_gradient<C, Device>(y_edge_);
     if (dy.defined()) {
-      tape.add_gradient(x_edge_, clamp_backward(dy, x_, limit_));
+      tape.add_gradient(x_edge_, clamp_backward(dy, x_.get(), limit_));
     }
   }
 
  private:
   Edge x_edge_;
   Edge y_edge_;
-  Tensor<C, Device> x_;
+  Saved<C, Device> x_;
   double limit_;
 };
 
-/// Differentiable clamp_forward.
+/// Differentiable clamp_forward. If x can be formed again, so can y.
 template <ComputeType C, class Device>
 Variable<C, Device> clamp(const Variable<C, Device>& x, double limit) {
-  return differentiable(clamp_forward(x.value(), limit), x.needs_gradient(), [&](Edge y_edge) {
-    return std::make_unique<ClampNode<C, Device>>(x.edge(), y_edge, x.value(), limit);
+  const Variable<C, Device> y = differentiable(clamp_forward(x.value(), limit), x.needs_gradient(), [&](Edge y_edge) {
+    return std::make_unique<ClampNode<C, Device>>(x.edge(), y_edge, x.saved(), limit);
   });
+  if (!x.recipe()) {
+    return y;
+  }
+  return y.formed_by(make_recipe<C, Device>([from = x.recipe(), limit] { return clamp_forward(from->form(), limit); }));
 }
 
 }  // namespace perft::inline PERFT_ABI

@@ -183,8 +183,8 @@ class CrossEntropyNode final : public Node {
  public:
   using P = Param<C>;
 
-  CrossEntropyNode(Edge h_edge, Edge loss_edge, Tensor<C, Device> h, Tensor<P, Device> dh,
-                   const Weight<P, Device>& head, ScoredTargets scored, double scale)
+  CrossEntropyNode(Edge h_edge, Edge loss_edge, Saved<C, Device> h, Tensor<P, Device> dh, const Weight<P, Device>& head,
+                   ScoredTargets scored, double scale)
       : h_edge_(h_edge),
         loss_edge_(loss_edge),
         h_(std::move(h)),
@@ -205,7 +205,7 @@ class CrossEntropyNode final : public Node {
       return;
     }
     if (Parameter<P, Device>* trained = head_.trained()) {
-      Tensor<C, Device> dh = cross_entropy_backward(seed, h_, head_, *trained, scored_, scale_, h_edge_.needed());
+      Tensor<C, Device> dh = cross_entropy_backward(seed, h_.get(), head_, *trained, scored_, scale_, h_edge_.needed());
       tape.add_gradient(h_edge_, std::move(dh));
     } else {
       tape.add_gradient(h_edge_, scaled_hidden_gradient<C>(seed, std::move(dh_)));
@@ -215,7 +215,7 @@ class CrossEntropyNode final : public Node {
  private:
   Edge h_edge_;
   Edge loss_edge_;
-  Tensor<C, Device> h_;
+  Saved<C, Device> h_;
   Tensor<P, Device> dh_;
   const Weight<P, Device>& head_;
   ScoredTargets scored_;
@@ -233,7 +233,7 @@ Variable<Param<C>, Device> cross_entropy(const Variable<C, Device>& h, const Wei
     *exact = out.loss;
   }
   return differentiable(out.value, h.needs_gradient() || trained, [&](Edge loss_edge) {
-    return std::make_unique<CrossEntropyNode<C, Device>>(h.edge(), loss_edge, trained ? h.value() : Tensor<C, Device>(),
+    return std::make_unique<CrossEntropyNode<C, Device>>(h.edge(), loss_edge, trained ? h.saved() : Saved<C, Device>(),
                                                          out.dh, head, scored, scale);
   });
 }

@@ -80,11 +80,10 @@ void linear_backward_weight(const Tensor<Out>& dy, const Tensor<C>& x, Parameter
 template <ComputeType C, class Out, class Device = Cpu>
 class LinearNode final : public Node {
  public:
-  LinearNode(Edge x_edge, Edge y_edge, const Tensor<C, Device>& x, const Weight<Param<C>, Device>& w,
-             Precision precision)
+  LinearNode(Edge x_edge, Edge y_edge, Saved<C, Device> x, const Weight<Param<C>, Device>& w, Precision precision)
       : x_edge_(x_edge), y_edge_(y_edge), w_(w), precision_(precision) {
     if (w.trained() != nullptr) {
-      x_ = x;
+      x_ = std::move(x);
     }
   }
 
@@ -98,7 +97,7 @@ class LinearNode final : public Node {
       return;
     }
     if (Parameter<Param<C>, Device>* trained = w_.trained()) {
-      linear_backward_weight(dy, x_, *trained, precision_);
+      linear_backward_weight(dy, x_.get(), *trained, precision_);
     }
     if (x_edge_.needed()) {
       tape.add_gradient(x_edge_, linear_backward_input<C>(dy, w_, precision_));
@@ -108,7 +107,7 @@ class LinearNode final : public Node {
  private:
   Edge x_edge_;
   Edge y_edge_;
-  Tensor<C, Device> x_;
+  Saved<C, Device> x_;
   const Weight<Param<C>, Device>& w_;
   Precision precision_;
 };
@@ -119,7 +118,7 @@ Variable<Out, Device> linear(const Variable<C, Device>& x, const Weight<Param<C>
                              Precision precision = Precision::kCompute) {
   return differentiable(
       linear_forward<Out>(x.value(), w, precision), x.needs_gradient() || w.trained() != nullptr, [&](Edge y_edge) {
-        return std::make_unique<LinearNode<C, Out, Device>>(x.edge(), y_edge, x.value(), w, precision);
+        return std::make_unique<LinearNode<C, Out, Device>>(x.edge(), y_edge, x.saved(), w, precision);
       });
 }
 

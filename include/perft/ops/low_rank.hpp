@@ -236,7 +236,7 @@ class LowRankNode final : public Node {
  public:
   using P = Param<C>;
 
-  LowRankNode(Edge x_edge, Edge weights_edge, Edge y_edge, Tensor<C, Device> x, LowRankPlan<P, Device> plan,
+  LowRankNode(Edge x_edge, Edge weights_edge, Edge y_edge, Saved<C, Device> x, LowRankPlan<P, Device> plan,
               LowRankBank<P, Device>& bank, Tensor<P, Device> z, Dropout dropout)
       : x_edge_(x_edge),
         weights_edge_(weights_edge),
@@ -259,7 +259,7 @@ class LowRankNode final : public Node {
       return;
     }
     LowRankGradients<C, Device> gradients =
-        low_rank_backward(dy, x_, plan_, bank_, z_, dropout_, x_edge_.needed(), weights_edge_.needed());
+        low_rank_backward(dy, x_.get(), plan_, bank_, z_, dropout_, x_edge_.needed(), weights_edge_.needed());
     tape.add_gradient(x_edge_, std::move(gradients.dx));
     tape.add_gradient(weights_edge_, std::move(gradients.dweights));
   }
@@ -268,7 +268,7 @@ class LowRankNode final : public Node {
   Edge x_edge_;
   Edge weights_edge_;
   Edge y_edge_;
-  Tensor<C, Device> x_;
+  Saved<C, Device> x_;
   LowRankPlan<P, Device> plan_;
   LowRankBank<P, Device>& bank_;
   Tensor<P, Device> z_;
@@ -284,7 +284,7 @@ Variable<Param<C>, Device> low_rank(const Variable<C, Device>& x, const Tensor<s
   const LowRankPlan<Param<C>, Device> plan{ids, weights.value()};
   LowRankOutput<Param<C>, Device> out = low_rank_forward(x.value(), plan, bank, dropout);
   return differentiable(out.y, x.needs_gradient() || weights.needs_gradient() || bank.trainable(), [&](Edge y_edge) {
-    return std::make_unique<LowRankNode<C, Device>>(x.edge(), weights.edge(), y_edge, x.value(), plan, bank, out.z,
+    return std::make_unique<LowRankNode<C, Device>>(x.edge(), weights.edge(), y_edge, x.saved(), plan, bank, out.z,
                                                     dropout);
   });
 }

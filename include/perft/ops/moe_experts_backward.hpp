@@ -259,7 +259,7 @@ class MoeExpertsNode final : public Node {
  public:
   using P = Param<C>;
 
-  MoeExpertsNode(Edge x_edge, Edge weights_edge, Edge y_edge, Tensor<C, Device> x, Tensor<P, Device> weights,
+  MoeExpertsNode(Edge x_edge, Edge weights_edge, Edge y_edge, Saved<C, Device> x, Tensor<P, Device> weights,
                  std::shared_ptr<const DeviceRoutingPlan<Device>> plan, const ExpertTable<P, Device>& experts,
                  std::shared_ptr<const ExpertLora<P, Device>> lora, MoeForward<C, Device> forward)
       : x_edge_(x_edge),
@@ -286,15 +286,15 @@ class MoeExpertsNode final : public Node {
       return;
     }
     MoeGradients<C, Device> gradients =
-        moe_experts_backward(dy, x_, weights_, *plan_, experts_, lora_.get(), forward_.lora, std::move(forward_.hidden),
-                             x_edge_.needed(), weights_edge_.needed());
+        moe_experts_backward(dy, x_.get(), weights_, *plan_, experts_, lora_.get(), forward_.lora,
+                             std::move(forward_.hidden), x_edge_.needed(), weights_edge_.needed());
     tape.add_gradient(x_edge_, std::move(gradients.dx));
     tape.add_gradient(weights_edge_, std::move(gradients.dweights));
   }
 
  private:
   Edge x_edge_, weights_edge_, y_edge_;
-  Tensor<C, Device> x_;
+  Saved<C, Device> x_;
   Tensor<P, Device> weights_;
   std::shared_ptr<const DeviceRoutingPlan<Device>> plan_;
   const ExpertTable<P, Device>& experts_;
@@ -316,7 +316,7 @@ Variable<Param<C>, Device> moe_experts(const Variable<C, Device>& x,
                                                   needed && policy == HiddenPolicy::kSave);
   Tensor<Param<C>, Device> y = out.y;
   return differentiable(std::move(y), needed, [&](Edge y_edge) {
-    return std::make_unique<MoeExpertsNode<C, Device>>(x.edge(), weights.edge(), y_edge, x.value(), weights.value(),
+    return std::make_unique<MoeExpertsNode<C, Device>>(x.edge(), weights.edge(), y_edge, x.saved(), weights.value(),
                                                        plan, experts, lora, std::move(out));
   });
 }

@@ -142,13 +142,18 @@ class RmsNormNode final : public Node {
   Parameter<Param<C>, Device>& w_;
 };
 
-/// Differentiable rms_norm_forward; w must outlive the tape.
+/// Differentiable rms_norm_forward; w must outlive the tape. The node keeps x, so nobody need keep y: it has a recipe.
 template <ComputeType C, class Device>
 Variable<C, Device> rms_norm(const Variable<C, Device>& x, Parameter<Param<C>, Device>& w, double eps) {
   RmsNormOutput<C, Device> out = rms_norm_forward(x.value(), w.value(), eps);
-  return differentiable(out.y, x.needs_gradient() || w.trainable(), [&](Edge y_edge) {
+  const Variable<C, Device> y = differentiable(out.y, x.needs_gradient() || w.trainable(), [&](Edge y_edge) {
     return std::make_unique<RmsNormNode<C, Device>>(x.edge(), y_edge, x.value(), out.inverse, w);
   });
+  if (!y.needs_gradient()) {
+    return y;
+  }
+  return y.formed_by(
+      make_recipe<C, Device>([x = x.value(), &w, eps] { return rms_norm_forward(x, w.value(), eps).y; }));
 }
 
 }  // namespace perft::inline PERFT_ABI

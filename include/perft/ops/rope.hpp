@@ -130,11 +130,16 @@ class RopeNode final : public Node {
   RopeTable<Param<C>, Device> table_;
 };
 
-/// Differentiable rope_forward.
+/// Differentiable rope_forward. If x can be formed again, so can y.
 template <ComputeType C, class Device>
 Variable<C, Device> rope(const Variable<C, Device>& x, const RopeTable<Param<C>, Device>& table) {
-  return differentiable(rope_forward(x.value(), table), x.needs_gradient(),
-                        [&](Edge y_edge) { return std::make_unique<RopeNode<C, Device>>(x.edge(), y_edge, table); });
+  const Variable<C, Device> y = differentiable(rope_forward(x.value(), table), x.needs_gradient(), [&](Edge y_edge) {
+    return std::make_unique<RopeNode<C, Device>>(x.edge(), y_edge, table);
+  });
+  if (!x.recipe()) {
+    return y;
+  }
+  return y.formed_by(make_recipe<C, Device>([from = x.recipe(), table] { return rope_forward(from->form(), table); }));
 }
 
 }  // namespace perft::inline PERFT_ABI

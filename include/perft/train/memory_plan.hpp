@@ -27,14 +27,14 @@ struct ActivationShape {
 /// What is given up to save memory, from nothing to everything but the layers' inputs.
 enum class Recompute { kNone, kGateUp, kLayer };
 
-/// Bytes kept per token and layer between forward and backward: inputs of both norms, q and k (the q/k norm's inputs),
-/// v, attention output and its log-sum-exp, the MoE input, gate and up pre-activations, routing.
+/// Bytes kept per token and layer between forward and backward: inputs of both norms (their results are formed again),
+/// q and k (or the q/k norm's inputs), v, attention output and its log-sum-exp, gate and up pre-activations, routing.
 inline std::int64_t saved_bytes_per_token(const ActivationShape& s, Recompute recompute) {
   if (recompute == Recompute::kLayer) {
     return s.width * s.compute_bytes;
   }
   const std::int64_t hidden = recompute == Recompute::kNone ? 2 * s.top_k * s.inner * s.compute_bytes : 0;
-  return (3 * s.width + 2 * s.q_width + 2 * s.kv_width) * s.compute_bytes + hidden +
+  return (2 * s.width + 2 * s.q_width + 2 * s.kv_width) * s.compute_bytes + hidden +
          (s.heads + s.experts + s.top_k + 4) * s.param_bytes + 16 * s.top_k;
 }
 

@@ -37,8 +37,7 @@
 #define PERFT_TEST_OTHER_OPS(WORD, C, P)                                                                         \
   namespace perft::inline PERFT_ABI {                                                                            \
   WORD Variable<C> attention<C>(const Variable<C>&, const Variable<C>&, const Variable<C>&,                      \
-                                std::shared_ptr<const std::vector<Segment>>, const AttentionShape&,              \
-                                std::unique_ptr<const QueryKeySource<C>>);                                       \
+                                std::shared_ptr<const std::vector<Segment>>, const AttentionShape&);             \
   WORD Variable<C> rms_norm<C>(const Variable<C>&, Parameter<P>&, double);                                       \
   WORD Variable<C> rope<C>(const Variable<C>&, const RopeTable<P>&);                                             \
   WORD RopeTable<P> rope_table<P>(std::span<const std::int32_t>, std::int64_t, double);                          \
