@@ -145,7 +145,7 @@ void moe_weight_gradients(const Tensor<Param<C>>& dy, const Tensor<C>& x, const 
                           const Tensor<C>& act) {
   using P = Param<C>;
   const std::int64_t inner = experts.front().gate.rows();
-  const std::int64_t width = x.size(1);
+  const std::int64_t width = dy.size(1);
   Tensor<P> weighted = Tensor<P>::empty(act.shape());  // w · a: dW_down = Σ dyᵀ (w a)
   parallel_for(plan.entries(), row_grain(inner), [&](std::int64_t first, std::int64_t last) {
     for (std::int64_t p = first; p < last; ++p) {
@@ -191,7 +191,8 @@ bool any_trained(const std::vector<Expert<P, Device>>& experts) {
 }  // namespace detail
 
 /// dy [T, D] Param<C> -> dx, dweights; gradients of trained experts and LoRA banks are added into their parameters.
-/// `hidden` undefined: it is formed again from x. FLOPs 6·T·K·D·F (+ 4·T·K·D·F if formed again, + 6·T·K·D·F if
+/// `hidden` undefined: it is formed again from x. x may be undefined where neither that nor a gradient of gate or up
+/// (their matrices or their LoRA) wants it. FLOPs 6·T·K·D·F (+ 4·T·K·D·F if formed again, + 6·T·K·D·F if
 /// trained).
 template <ComputeType C>
 MoeGradients<C> moe_experts_backward(const Tensor<Param<C>>& dy, const Tensor<C>& x, const Tensor<Param<C>>& weights,
@@ -199,9 +200,10 @@ MoeGradients<C> moe_experts_backward(const Tensor<Param<C>>& dy, const Tensor<C>
                                      const ExpertLora<Param<C>>* lora, const ExpertLoraState<Param<C>>& state,
                                      Tensor<C> hidden, bool need_dx, bool need_dweights) {
   using P = Param<C>;
-  check<ShapeError>(dy.shape() == x.shape(), "moe_experts: dy is ", dy.shape(), ", expected ", x.shape());
   const std::int64_t inner = experts.front().gate.rows();
-  const std::int64_t width = x.size(1);
+  const std::int64_t width = experts.front().gate.cols();
+  const Shape shape{plan.tokens_count, width};
+  check<ShapeError>(dy.shape() == shape, "moe_experts: dy is ", dy.shape(), ", expected ", shape);
   const bool trained = detail::any_trained(experts);
   const bool need_act = trained || (lora != nullptr && lora->down.trainable());
   Tensor<C> act = need_act ? Tensor<C>::empty({plan.entries(), inner}) : Tensor<C>();
@@ -247,13 +249,14 @@ MoeGradients<C> moe_experts_backward(const Tensor<Param<C>>& dy, const Tensor<C>
         lora->up.expand_gradient(e, u_up, p, plan, 0, width, data + p * width, scratch.data());
       });
     }
-    out.dx = Tensor<C>::empty(x.shape());
+    out.dx = Tensor<C>::empty(shape);
     detail::gather_sum(plan, slots, static_cast<const P*>(nullptr), out.dx);
   }
   return out;
 }
 
-/// Saves x, the weights, the plan, z of LoRA branches, and the hidden state unless the policy is to form it again.
+/// Saves the weights, the plan, z of LoRA branches, the hidden state unless the policy is to form it again, and x if
+/// that or the gradient of gate or up needs it.
 template <ComputeType C, class Device = Cpu>
 class MoeExpertsNode final : public Node {
  public:
@@ -314,10 +317,13 @@ Variable<Param<C>, Device> moe_experts(const Variable<C, Device>& x,
                                                      detail::any_trained(experts) || (lora && lora->trainable()));
   MoeForward<C, Device> out = moe_experts_forward(x.value(), weights.value(), *plan, experts, lora.get(),
                                                   needed && policy == HiddenPolicy::kSave);
+  const bool keep_x = policy == HiddenPolicy::kRecompute || detail::any_trained(experts) ||
+                      (lora && (lora->gate.trainable() || lora->up.trainable()));
   Tensor<Param<C>, Device> y = out.y;
   return differentiable(std::move(y), needed, [&](Edge y_edge) {
-    return std::make_unique<MoeExpertsNode<C, Device>>(x.edge(), weights.edge(), y_edge, x.saved(), weights.value(),
-                                                       plan, experts, lora, std::move(out));
+    return std::make_unique<MoeExpertsNode<C, Device>>(x.edge(), weights.edge(), y_edge,
+                                                       keep_x ? x.saved() : Saved<C, Device>(), weights.value(), plan,
+                                                       experts, lora, std::move(out));
   });
 }
 

@@ -80,7 +80,8 @@ inline std::vector<Values> exact_moe_gradients(const std::vector<Values>& inputs
 }
 
 /// One call: data in C, experts of which `trained` matrices are trained (the rest frozen, misaligned storage), LoRA
-/// banks on `lora` matrices of which `lora_trained` are trained, with dropout p.
+/// banks on `lora` matrices of which `lora_trained` are trained (A of these and B of `lora_b_trained`, if given), with
+/// dropout p.
 template <class C>
 struct MoeCase {
   using P = perft::Param<C>;
@@ -96,7 +97,9 @@ struct MoeCase {
 
   static constexpr double kFill = 0.25;  // what gradients start from
 
-  MoeCase(const MoeSize& s, unsigned trained, unsigned lora_on, unsigned lora_trained, double p) : size(s) {
+  MoeCase(const MoeSize& s, unsigned trained, unsigned lora_on, unsigned lora_trained, double p,
+          std::optional<unsigned> lora_b_trained = {})
+      : size(s) {
     x = tensor<C>(numbers(s.tokens * s.width, 1, 1.5), {s.tokens, s.width});
     weights = tensor<P>(numbers(s.tokens * s.top_k, 2), {s.tokens, s.top_k});
     // dy is multiplied in C: start from values C holds.
@@ -132,7 +135,8 @@ struct MoeCase {
         banks[i] = make_bank<P>(perft::DeltaForm::kLora, i == 2 ? s.inner : s.width, i == 2 ? s.width : s.inner, ranks,
                                 500 + 50 * i);
         banks[i]->alpha = 1.0;  // pre-activations of a few units: bf16's error in silu' grows with them
-        train_bank(*banks[i], (lora_trained & (1U << i)) != 0, (lora_trained & (1U << i)) != 0, kFill);
+        train_bank(*banks[i], (lora_trained & (1U << i)) != 0, (lora_b_trained.value_or(lora_trained) & (1U << i)) != 0,
+                   kFill);
         branches[i]->bank = &*banks[i];
         branches[i]->dropout = make_dropout(p, s.tokens, i);
       }
@@ -180,11 +184,12 @@ struct MoeCase {
   /// Gradients of <dy, y> in the order of inputs().
   std::vector<Values> exact() const { return exact_moe_gradients(inputs(), size, branches(), values(dy)); }
 
-  /// What the node keeps.
+  /// What the node keeps. x is wanted by gate and up alone: to form them again, or for their own gradient.
   std::size_t saved_bytes(bool hidden) const {
     const auto entries = static_cast<std::size_t>(size.tokens * size.top_k);
-    std::size_t bytes =
-        x.bytes() + weights.bytes() + (3 * entries + static_cast<std::size_t>(size.experts) + 1) * sizeof(std::int32_t);
+    const bool gate_or_up_lora = (banks[0] && banks[0]->trainable()) || (banks[1] && banks[1]->trainable());
+    std::size_t bytes = !hidden || !trained_names.empty() || gate_or_up_lora ? x.bytes() : 0;
+    bytes += weights.bytes() + (3 * entries + static_cast<std::size_t>(size.experts) + 1) * sizeof(std::int32_t);
     bytes += hidden ? entries * 2 * static_cast<std::size_t>(size.inner) * sizeof(C) : 0;
     for (const auto& bank : banks) {
       bytes += bank ? entries * static_cast<std::size_t>(bank->max_rank()) * sizeof(P) : 0;
@@ -230,9 +235,11 @@ struct MoeCase {
         const auto& expert = *bank->experts[e];
         CHECK(expert.a.gradient().defined() == expert.a.trainable());
         CHECK(expert.b.gradient().defined() == expert.b.trainable());
+        CAPTURE(e);
         if (expert.a.trainable()) {
-          CAPTURE(e);
           CHECK(close(added_gradient(expert.a, kFill), expected[at + e], gradient_tolerance()));
+        }
+        if (expert.b.trainable()) {
           CHECK(close(added_gradient(expert.b, kFill), expected[at + experts.size() + e], gradient_tolerance()));
         }
       }
