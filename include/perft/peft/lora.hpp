@@ -38,8 +38,9 @@ class LoraLinear final : public LinearSlot<C, Device> {
   }
 
   Variable<P, Device> forward_unrounded(const Variable<C, Device>& x, ForwardContext<C, Device>& context) override {
-    return add(base_->forward_unrounded(x, context),
-               low_rank(x, {}, Variable<P, Device>(), bank_, context.dropout(dropout_, site_)));
+    // Two statements: what is recorded first must not depend on the compiler's order of arguments.
+    const Variable<P, Device> y = base_->forward_unrounded(x, context);
+    return add(y, low_rank(x, {}, Variable<P, Device>(), bank_, context.dropout(dropout_, site_)));
   }
 
   std::int64_t in() const override { return base_->in(); }
