@@ -11,7 +11,7 @@ using perft::Tape;
 using perft::Tensor;
 using perft::Variable;
 
-TEMPLATE_TEST_CASE("first_columns: the columns, and a gradient padded with zeros", "", double, float) {
+TEMPLATE_TEST_CASE("first_columns: the columns, and a gradient padded with zeros", "", double, float, perft::bf16) {
   const auto x = tensor<TestType>({1, 2, 3, 4, 5, 6}, {2, 3});
   Tape tape;
   Recording recording(tape);

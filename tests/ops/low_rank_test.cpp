@@ -157,42 +157,57 @@ TEMPLATE_TEST_CASE("low_rank: value and gradients through the tape are those of 
   check_low_rank<TestType>(kPlans[1], DeltaForm::kLora, 0.1, 3, 37, 19);
 }
 
-TEST_CASE("low_rank: every subset of x, weights, A and B that wants a gradient gets it, and nothing else") {
-  const auto ids = kPlans[3].ids(4);
-  const auto x = tensor<double>(numbers(4 * 3, 1), {4, 3});
-  const auto weights = tensor<double>(numbers(4 * 2, 2), {4, 2});
-  const auto dy = tensor<double>(numbers(4 * 2, 3), {4, 2});
-  auto all = make_bank<double>(DeltaForm::kParallel, 3, 2, kPlans[3].ranks, 10);
+namespace {
+
+/// One call of which x, weights, A and B are wanted as the bits of `wanted` say, against `expected` of all.
+void check_subset(DeltaForm form, double p, unsigned wanted) {
+  const std::int64_t tokens = 4;
+  const auto ids = kPlans[3].ids(tokens);
+  const auto x = tensor<double>(numbers(tokens * 3, 1), {tokens, 3});
+  const auto weights = tensor<double>(numbers(tokens * 2, 2), {tokens, 2});
+  const auto dy = tensor<double>(numbers(tokens * 2, 3), {tokens, 2});
+  const Dropout dropout = make_dropout(p, tokens, 7);
+  auto all = make_bank<double>(form, 3, 2, kPlans[3].ranks, 10);
   train_bank(all, true, true, 0.0);
-  const auto z = perft::low_rank_forward(x, {ids, weights}, all, Dropout()).z;
-  const auto expected = perft::low_rank_backward(dy, x, {ids, weights}, all, z, Dropout(), true, true);
-  for (unsigned wanted = 0; wanted < 16; ++wanted) {
-    CAPTURE(wanted);
-    const bool need_x = (wanted & 1U) != 0, need_w = (wanted & 2U) != 0, a = (wanted & 4U) != 0, b = (wanted & 8U) != 0;
-    auto bank = make_bank<double>(DeltaForm::kParallel, 3, 2, kPlans[3].ranks, 10);
-    train_bank(bank, a, b, 0.0);
-    Tape tape;
-    Recording recording(tape);
-    const Leaf<double> x_leaf(tape, x), w_leaf(tape, weights);
-    const auto y = perft::low_rank(need_x ? x_leaf.variable : Variable<double>(x), ids,
-                                   need_w ? w_leaf.variable : Variable<double>(weights), bank, Dropout());
-    CHECK(tape.size() == (wanted == 0 ? 0 : 1));
-    if (wanted == 0) {
-      CHECK_FALSE(y.needs_gradient());
-      continue;
-    }
-    tape.add_gradient(y.edge(), dy);
-    tape.backward();
-    const auto dx = tape.take_gradient<double>(x_leaf.edge), dw = tape.take_gradient<double>(w_leaf.edge);
-    CHECK(dx.defined() == need_x);
-    CHECK(dw.defined() == need_w);
-    CHECK((!need_x || values(dx) == values(expected.dx)));
-    CHECK((!need_w || values(dw) == values(expected.dweights)));
-    for (std::size_t e = 0; e < bank.experts.size(); ++e) {
-      CHECK(bank.experts[e]->a.gradient().defined() == a);  // zeros, not nothing, for the idle expert
-      CHECK(bank.experts[e]->b.gradient().defined() == b);
-      CHECK((!a || values(bank.experts[e]->a.gradient()) == values(all.experts[e]->a.gradient())));
-      CHECK((!b || values(bank.experts[e]->b.gradient()) == values(all.experts[e]->b.gradient())));
+  const auto z = perft::low_rank_forward(x, {ids, weights}, all, dropout).z;
+  const auto expected = perft::low_rank_backward(dy, x, {ids, weights}, all, z, dropout, true, true);
+  CAPTURE(form == DeltaForm::kLora, p, wanted);
+  const bool need_x = (wanted & 1U) != 0, need_w = (wanted & 2U) != 0, a = (wanted & 4U) != 0, b = (wanted & 8U) != 0;
+  auto bank = make_bank<double>(form, 3, 2, kPlans[3].ranks, 10);
+  train_bank(bank, a, b, 0.0);
+  Tape tape;
+  Recording recording(tape);
+  const Leaf<double> x_leaf(tape, x), w_leaf(tape, weights);
+  const auto y = perft::low_rank(need_x ? x_leaf.variable : Variable<double>(x), ids,
+                                 need_w ? w_leaf.variable : Variable<double>(weights), bank, dropout);
+  CHECK(tape.size() == (wanted == 0 ? 0 : 1));
+  if (wanted == 0) {
+    CHECK_FALSE(y.needs_gradient());
+    return;
+  }
+  tape.add_gradient(y.edge(), dy);
+  tape.backward();
+  const auto dx = tape.take_gradient<double>(x_leaf.edge), dw = tape.take_gradient<double>(w_leaf.edge);
+  CHECK(dx.defined() == need_x);
+  CHECK(dw.defined() == need_w);
+  CHECK((!need_x || values(dx) == values(expected.dx)));
+  CHECK((!need_w || values(dw) == values(expected.dweights)));
+  for (std::size_t e = 0; e < bank.experts.size(); ++e) {
+    CHECK(bank.experts[e]->a.gradient().defined() == a);  // zeros, not nothing, for the idle expert
+    CHECK(bank.experts[e]->b.gradient().defined() == b);
+    CHECK((!a || values(bank.experts[e]->a.gradient()) == values(all.experts[e]->a.gradient())));
+    CHECK((!b || values(bank.experts[e]->b.gradient()) == values(all.experts[e]->b.gradient())));
+  }
+}
+
+}  // namespace
+
+TEST_CASE("low_rank: every subset of x, weights, A and B that wants a gradient gets it, and nothing else") {
+  for (const DeltaForm form : {DeltaForm::kLora, DeltaForm::kParallel}) {
+    for (const double p : {0.0, 0.4}) {
+      for (unsigned wanted = 0; wanted < 16; ++wanted) {
+        check_subset(form, p, wanted);
+      }
     }
   }
 }

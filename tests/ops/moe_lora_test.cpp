@@ -32,6 +32,21 @@ TEST_CASE("expert LoRA: any subset of gate, up, down, frozen or trained, beside 
   }
 }
 
+TEST_CASE("expert LoRA: A and B of each matrix trained apart") {
+  const MoeSize size{5, 2, 3, 3, 4};
+  const Threads one(1);
+  const auto expected = MoeCase<double>(size, 0, kAll, 0, 0.3).exact();
+  for (unsigned a = 0; a <= kAll; ++a) {
+    for (unsigned b = 0; b <= kAll; ++b) {
+      for (const HiddenPolicy policy : {HiddenPolicy::kSave, HiddenPolicy::kRecompute}) {
+        CAPTURE(a, b);
+        MoeCase<double> moe(size, 0, kAll, a, 0.3, b);
+        check_moe(moe, expected, (a & 1U) != 0, (b & 1U) != 0, policy);
+      }
+    }
+  }
+}
+
 TEST_CASE("expert LoRA: gradients at sizes around blocks and chunks") {
   using C = double;  // the others: moe_lora_float_test.cpp, moe_lora_bf16_test.cpp
   // 600 columns: more than one block of the matrix product.
