@@ -36,6 +36,7 @@ constexpr std::size_t kRank = 3;
 constexpr std::size_t kParam = sizeof(float), kIndex = sizeof(std::int32_t);
 
 /// The nodes of a small model's layers, each with the bytes that its derivative needs. c: bytes of an activation.
+/// Of a recorded norm's result nothing is kept: it is formed again from the norm's input (`of_norm`).
 struct Sizes {
   std::size_t c = 0;
   bool olmoe = true;  // q/k norm, top-k weights as they are; else GQA and renormalised weights
@@ -53,7 +54,9 @@ struct Sizes {
 
   RecordedNode frozen_linear() const { return nothing("linear"); }
 
-  RecordedNode trained_linear(std::size_t in) const { return {"linear", matrix(in)}; }  // dW = dyᵀ x
+  RecordedNode trained_linear(std::size_t in, bool of_norm) const {
+    return {"linear", of_norm ? 0 : matrix(in)};  // dW = dyᵀ x
+  }
 
   RecordedNode norm(std::size_t width) const { return {"rms_norm", matrix(width) + T * kParam}; }  // x, 1 / rms
 
@@ -63,8 +66,8 @@ struct Sizes {
   }
 
   /// x and A x; ids and weights where tokens are routed.
-  RecordedNode low_rank(std::size_t slots, bool routed) const {
-    return {"low_rank", matrix(D) + T * slots * (kRank * kParam + (routed ? kIndex + kParam : 0))};
+  RecordedNode low_rank(std::size_t slots, bool routed, bool of_norm) const {
+    return {"low_rank", (of_norm ? 0 : matrix(D)) + T * slots * (kRank * kParam + (routed ? kIndex + kParam : 0))};
   }
 
   /// v, o, log-sum-exp; q and k unless a q/k norm, whose derivative keeps its input, can give them again.
@@ -75,15 +78,13 @@ struct Sizes {
 
   /// Weights, the hidden state, the plan (token, slot and back for every entry, a begin per expert). x is needed by the
   /// derivatives of gate and up alone.
-  RecordedNode experts(bool gate_or_up_trained, std::size_t lora_branches = 0) const {
-    return {"moe_experts", (gate_or_up_trained ? matrix(D) : 0) + T * K * kParam + hidden() +
-                               (3 * T * K + N + 1) * kIndex + lora_branches * T * K * kRank * kParam};
+  RecordedNode experts(bool keeps_x, std::size_t lora_branches = 0) const {
+    return {"moe_experts", (keeps_x ? matrix(D) : 0) + T * K * kParam + hidden() + (3 * T * K + N + 1) * kIndex +
+                               lora_branches * T * K * kRank * kParam};
   }
 
-  /// Frozen: dh, formed in the forward pass. Trained: h.
-  RecordedNode head(bool trained) const {
-    return {"cross_entropy", (trained ? matrix(D) : T * D * kParam) + 2 * n * kIndex};
-  }
+  /// Frozen: dh, formed in the forward pass. Trained: h, the result of a norm.
+  RecordedNode head(bool trained) const { return {"cross_entropy", (trained ? 0 : T * D * kParam) + 2 * n * kIndex}; }
 
   /// From a layer's input, which is differentiated, to the sum with it.
   Nodes attention_half() const {
@@ -127,8 +128,8 @@ struct Case {
 
   /// What is kept beside the nodes, and how the recorded experts are.
   struct Facts {
-    std::size_t experts = 2;     // recorded
-    bool experts_keep_x = true;  // though gate and up are kept
+    std::size_t experts = 2;      // recorded
+    std::size_t needs_input = 0;  // of them, those that keep x only to form gate and up again
     bool trained_head = false;
     std::size_t below = 0;  // kept before the first layer
   };
@@ -149,7 +150,7 @@ struct Case {
 
     const std::size_t x = sizes.matrix(sizes.D);
     options.hidden = perft::HiddenPolicy::kRecompute;
-    sum += facts.experts * (facts.experts_keep_x ? 0 : x);  // gate and up are formed again from x
+    sum += facts.needs_input * x;
     CHECK(engine->accumulate(batch, options).saved_bytes == sum - facts.experts * sizes.hidden());
     options.recompute_layers = true;
     CHECK(engine->accumulate(batch, options).saved_bytes ==
@@ -165,9 +166,12 @@ TEMPLATE_TEST_CASE("PERFT-R on OLMoE keeps exactly these bytes, and nothing belo
   c.engine->attach(spec_of(perft::Method::kPerftR));
   const Sizes& s = c.sizes;
   // Attention, norms, base router and experts of layer 0 feed no trainable tensor.
-  const Nodes adapter{s.trained_linear(s.D), s.routing(4, 2), s.low_rank(2, true), s.nothing("add"), s.nothing("add")};
-  c.check(sequence(adapter, s.attention_half(), s.router_half(), s.experts(false), adapter, s.end()),
-          {.experts = 1, .experts_keep_x = false});
+  const auto adapter = [&](bool of_norm) {
+    return Nodes{s.trained_linear(s.D, of_norm), s.routing(4, 2), s.low_rank(2, true, of_norm), s.nothing("add"),
+                 s.nothing("add")};
+  };
+  c.check(sequence(adapter(false), s.attention_half(), s.router_half(), s.experts(false), adapter(true), s.end()),
+          {.experts = 1});
 }
 
 TEMPLATE_TEST_CASE("PERFT-R on Mixtral keeps q, k of its few heads and the renormalised weights", "", float,
@@ -175,9 +179,12 @@ TEMPLATE_TEST_CASE("PERFT-R on Mixtral keeps q, k of its few heads and the renor
   Case<TestType> c(false);
   c.engine->attach(spec_of(perft::Method::kPerftR));
   const Sizes& s = c.sizes;
-  const Nodes adapter{s.trained_linear(s.D), s.routing(4, 2), s.low_rank(2, true), s.nothing("add"), s.nothing("add")};
-  c.check(sequence(adapter, s.attention_half(), s.router_half(), s.experts(false), adapter, s.end()),
-          {.experts = 1, .experts_keep_x = false});
+  const auto adapter = [&](bool of_norm) {
+    return Nodes{s.trained_linear(s.D, of_norm), s.routing(4, 2), s.low_rank(2, true, of_norm), s.nothing("add"),
+                 s.nothing("add")};
+  };
+  c.check(sequence(adapter(false), s.attention_half(), s.router_half(), s.experts(false), adapter(true), s.end()),
+          {.experts = 1});
 }
 
 TEMPLATE_TEST_CASE("PERFT-E on Mixtral keeps A x of every chosen expert, beside the base router's choice", "", float,
@@ -185,9 +192,11 @@ TEMPLATE_TEST_CASE("PERFT-E on Mixtral keeps A x of every chosen expert, beside 
   Case<TestType> c(false);
   c.engine->attach(spec_of(perft::Method::kPerftE));
   const Sizes& s = c.sizes;
-  const Nodes adapter{s.low_rank(s.K, true), s.nothing("add"), s.nothing("add")};
-  c.check(sequence(adapter, s.attention_half(), s.router_half(), s.experts(false), adapter, s.end()),
-          {.experts = 1, .experts_keep_x = false});
+  const auto adapter = [&](bool of_norm) {
+    return Nodes{s.low_rank(s.K, true, of_norm), s.nothing("add"), s.nothing("add")};
+  };
+  c.check(sequence(adapter(false), s.attention_half(), s.router_half(), s.experts(false), adapter(true), s.end()),
+          {.experts = 1});
 }
 
 TEMPLATE_TEST_CASE("LoRA on q and v of OLMoE keeps their inputs, and of the frozen k what nobody else keeps", "", float,
@@ -198,13 +207,18 @@ TEMPLATE_TEST_CASE("LoRA on q and v of OLMoE keeps their inputs, and of the froz
   c.engine->attach(spec);
   const Sizes& s = c.sizes;
   const RecordedNode add = s.nothing("add"), rope = s.nothing("rope"), linear = s.frozen_linear();
-  Nodes lora{s.low_rank(1, false), add};
-  if (sizeof(TestType) < kParam) lora.push_back(s.nothing("cast"));  // of the sum
-  const Nodes first = sequence(lora, lora, s.norm(s.q_width), rope, s.attention(false, true), linear, add);
+  const auto lora_of = [&](bool of_norm) {
+    Nodes lora{s.low_rank(1, false, of_norm), add};
+    if (sizeof(TestType) < kParam) lora.push_back(s.nothing("cast"));  // of the sum
+    return lora;
+  };
+  const Nodes lora = lora_of(true);
+  const Nodes first =
+      sequence(lora_of(false), lora_of(false), s.norm(s.q_width), rope, s.attention(false, true), linear, add);
   const Nodes second = sequence(s.norm(s.D), linear, lora, linear, linear, lora, s.norm(s.q_width), rope,
                                 s.norm(s.kv_width), rope, s.attention(false, false), linear, add);
   const Nodes experts = sequence(s.router_half(), s.experts(false), add);
-  c.check(sequence(first, experts, second, experts, s.end()), {.experts_keep_x = false});
+  c.check(sequence(first, experts, second, experts, s.end()), {});
 }
 
 TEMPLATE_TEST_CASE("LoRA on all of an expert's matrices in OLMoE keeps A x of each", "", float, perft::bf16) {
@@ -213,8 +227,9 @@ TEMPLATE_TEST_CASE("LoRA on all of an expert's matrices in OLMoE keeps A x of ea
   spec.targets = {"gate_proj", "up_proj", "down_proj"};
   c.engine->attach(spec);
   const Sizes& s = c.sizes;
-  const Nodes adapted{s.experts(true, 3), s.nothing("add")};
-  c.check(sequence(adapted, s.attention_half(), s.router_half(), adapted, s.end()), {});
+  const RecordedNode add = s.nothing("add");
+  c.check(sequence(s.experts(true, 3), add, s.attention_half(), s.router_half(), s.experts(false, 3), add, s.end()),
+          {});
 }
 
 TEMPLATE_TEST_CASE("LoRA on down alone keeps no input of gate and up unless they are formed again", "", float,
@@ -225,7 +240,7 @@ TEMPLATE_TEST_CASE("LoRA on down alone keeps no input of gate and up unless they
   c.engine->attach(spec);
   const Sizes& s = c.sizes;
   const Nodes adapted{s.experts(false, 1), s.nothing("add")};
-  c.check(sequence(adapted, s.attention_half(), s.router_half(), adapted, s.end()), {.experts_keep_x = false});
+  c.check(sequence(adapted, s.attention_half(), s.router_half(), adapted, s.end()), {.needs_input = 1});
 }
 
 TEMPLATE_TEST_CASE("full fine-tuning of OLMoE keeps the input of every matrix", "", float, perft::bf16) {
@@ -233,9 +248,10 @@ TEMPLATE_TEST_CASE("full fine-tuning of OLMoE keeps the input of every matrix", 
   c.engine->train_everything();
   const Sizes& s = c.sizes;
   const RecordedNode add = s.nothing("add"), rope = s.nothing("rope");
-  const RecordedNode in = s.trained_linear(s.D), out = s.trained_linear(s.q_width), table{"embedding", s.T * kIndex};
+  const RecordedNode in = s.trained_linear(s.D, true), out = s.trained_linear(s.q_width, false),
+                     table{"embedding", s.T * kIndex};
   const Nodes attention =
       sequence(s.norm(s.D), in, in, in, s.norm(s.q_width), rope, s.norm(s.kv_width), rope, s.attention(false, false));
-  const Nodes layer = sequence(attention, out, add, s.norm(s.D), in, s.routing(s.N, s.K), s.experts(true), add);
+  const Nodes layer = sequence(attention, out, add, s.norm(s.D), in, s.routing(s.N, s.K), s.experts(false), add);
   c.check(sequence(table, layer, layer, s.end(true)), {.trained_head = true, .below = table.bytes});
 }
