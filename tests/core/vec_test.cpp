@@ -17,12 +17,16 @@ namespace {
 using namespace perft;
 
 std::vector<Isa> levels() {
+  static bool said = false;
   std::vector<Isa> all = {Isa::portable};
   for (const Isa isa : {Isa::avx2, Isa::avx512}) {
     if (isa <= available_isa()) {
       all.push_back(isa);
+    } else if (!said) {
+      WARN("not run: the row functions on " << isa_name(isa) << ", which this processor lacks");
     }
   }
+  said = true;
   return all;
 }
 
