@@ -8,6 +8,7 @@
 #include "models/support/cases.hpp"
 #include "models/support/engine.hpp"
 #include "models/support/ops_instances.hpp"
+#include "ops/support/harness.hpp"
 #include "perft/train/trainer.hpp"
 #include "reference/adamw.hpp"
 #include "support/close.hpp"
@@ -292,6 +293,17 @@ TEST_CASE("a step whose loss is not finite throws and leaves values and moments 
   CHECK(c.values() == before);
   CHECK(trainer.optimizer().state()[0].steps == 1);
   CHECK(Values{doubles(trainer.optimizer().state()[0].m), doubles(trainer.optimizer().state()[0].v)} == moments);
+}
+
+TEST_CASE("a step whose gradient alone is not finite throws another error and changes nothing") {
+  Case c;
+  const auto rows = sixteen_rows();
+  Trainer trainer = c.trainer(options_of(PadRows::ignore, 8, std::numeric_limits<double>::infinity()));  // · aux
+  const Values before = c.values();
+  CHECK(harness::error_text<perft::NonFiniteGradient>([&] { (void)trainer.step(rows, 1, 1e-3); }) ==
+        "the gradient norm is not finite");
+  CHECK(c.values() == before);
+  CHECK(trainer.optimizer().state()[0].steps == 0);
 }
 
 TEST_CASE("rows without a single target train the routers' balance alone") {

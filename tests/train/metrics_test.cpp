@@ -6,6 +6,7 @@
 
 #include <catch2/catch.hpp>
 #include <cstdio>
+#include <filesystem>
 #include <limits>
 #include <string>
 
@@ -48,4 +49,8 @@ TEST_CASE("MetricsWriter appends, or starts anew, and every line is on disk at o
   CHECK_THROWS_WITH(perft::MetricsWriter("/nonexistent/metrics.jsonl", true),
                     "/nonexistent/metrics.jsonl: cannot open the file for writing: No such file or directory; check "
                     "the folder and its permissions");
+  if (std::filesystem::exists("/dev/full")) {
+    CHECK_THROWS_WITH(perft::MetricsWriter("/dev/full", false).write({{"step", std::int64_t{1}}}),
+                      "/dev/full: cannot write a line: No space left on device");
+  }
 }
