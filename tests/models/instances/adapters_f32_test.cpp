@@ -1,4 +1,4 @@
-// Adapter folders in float, compiled once for this folder's tests.
+// Loading adapter folders in float, compiled once for this folder's tests.
 
 #include <catch2/catch.hpp>
 
@@ -18,10 +18,6 @@ perft::AdapterConfig load_adapter(Engine<float>& engine, const std::string& dir)
 
 void load_adapter_weights(Engine<float>& engine, const std::string& file) {
   perft::load_adapter_weights<float>(engine.model(), file);
-}
-
-void save_adapter(Engine<float>& engine, const perft::AdapterSpec& spec, const std::string& dir) {
-  perft::save_adapter<float>(engine.model(), spec, engine.facts(), dir);
 }
 
 }  // namespace models_test

@@ -1,67 +1,20 @@
-// What cases.hpp declares and is expensive to compile, once for this folder's tests: files.
+// What cases.hpp declares and is expensive to compile, once for this folder's tests: checkpoints.
 
 #include "models/support/cases.hpp"
 
 #include <catch2/catch.hpp>  // test cases
 #include <deque>             // values that a writer points at
-#include <filesystem>        // folders
 #include <fstream>           // config.json
 
+#include "ops/support/harness.hpp"
 #include "perft/io/safetensors_writer.hpp"
-#include "reference/golden_case.hpp"
 
 namespace models_test {
-
-namespace {
-
-std::string merged(nlohmann::json config, const std::string& changes) {
-  config.update(nlohmann::json::parse(changes));
-  return config.dump(1);
-}
-
-}  // namespace
-
-std::string small_olmoe(const std::string& changes) {
-  return merged({{"model_type", "olmoe"},
-                 {"hidden_size", 24},
-                 {"num_hidden_layers", 2},
-                 {"num_attention_heads", 4},
-                 {"num_key_value_heads", 4},
-                 {"intermediate_size", 10},
-                 {"num_experts", 6},
-                 {"num_experts_per_tok", 2},
-                 {"vocab_size", 37},
-                 {"rms_norm_eps", 1e-5},
-                 {"rope_theta", 1e4},
-                 {"norm_topk_prob", false},
-                 {"router_aux_loss_coef", 0.05},
-                 {"pad_token_id", 1},
-                 {"tie_word_embeddings", false}},
-                changes);
-}
-
-std::string small_mixtral(const std::string& changes) {
-  return merged({{"model_type", "mixtral"},
-                 {"hidden_size", 24},
-                 {"num_hidden_layers", 2},
-                 {"num_attention_heads", 6},
-                 {"num_key_value_heads", 2},
-                 {"intermediate_size", 10},
-                 {"num_local_experts", 5},
-                 {"num_experts_per_tok", 2},
-                 {"vocab_size", 37},
-                 {"rms_norm_eps", 1e-5},
-                 {"rope_theta", 1e6},
-                 {"router_aux_loss_coef", 0.08},
-                 {"tie_word_embeddings", false},
-                 {"sliding_window", nullptr}},
-                changes);
-}
 
 RandomCheckpoint write_random_checkpoint(const std::string& config, const Layout& layout, const std::string& dir,
                                          std::uint64_t seed) {
   std::ofstream(dir + "/config.json") << config;
-  const reference::RefConfig c = reference::read_config(dir + "/config.json");
+  const reference::RefConfig c = reference_config(dir + "/config.json");
   const std::string moe = c.mixtral ? ".block_sparse_moe." : ".mlp.";
 
   struct Named {
@@ -73,8 +26,9 @@ RandomCheckpoint write_random_checkpoint(const std::string& config, const Layout
   std::vector<Named> tensors;
   reference::Weights<double> weights;
   const auto round = [&](double x) {
-    return layout.dtype == perft::DType::bf16 ? static_cast<double>(static_cast<float>(perft::bf16(x)))
-                                              : static_cast<double>(static_cast<float>(x));
+    return layout.dtype == perft::DType::bf16  ? static_cast<double>(static_cast<float>(perft::bf16(x)))
+           : layout.dtype == perft::DType::f16 ? harness::Half(x).value
+                                               : static_cast<double>(static_cast<float>(x));
   };
   const auto make = [&](const std::string& name, const std::vector<std::size_t>& shape) {
     Named tensor{name, {shape.begin(), shape.end()}, {}};
@@ -135,18 +89,23 @@ RandomCheckpoint write_random_checkpoint(const std::string& config, const Layout
   add("model.norm.weight", {c.hidden});
   if (!c.tie_word_embeddings) add("lm_head.weight", {c.vocab, c.hidden});
 
-  nlohmann::json map;
+  std::string map;  // "tensor":"file" for each
   for (std::size_t shard = 0; shard < layout.shards; ++shard) {
     const std::string file = layout.shards == 1 ? "model.safetensors"
                                                 : "model-" + std::to_string(shard + 1) + "-of-" +
                                                       std::to_string(layout.shards) + ".safetensors";
     std::deque<std::vector<float>> f32;
     std::deque<std::vector<perft::bf16>> bf16;
+    std::deque<std::vector<std::uint16_t>> f16;
     std::vector<perft::TensorToWrite> to_write;
     for (std::size_t i = shard; i < tensors.size(); i += layout.shards) {  // neighbours lie in different files
       const Named& tensor = tensors[i];
-      map["weight_map"][tensor.name] = file;
-      if (layout.dtype == perft::DType::bf16) {
+      map += (map.empty() ? "\"" : ",\"") + tensor.name + "\":\"" + file + "\"";
+      if (layout.dtype == perft::DType::f16) {
+        auto& v = f16.emplace_back();
+        for (const double x : tensor.values) v.push_back(harness::Half(x).bits);
+        to_write.push_back({tensor.name, layout.dtype, tensor.shape, v.data(), v.size() * 2});
+      } else if (layout.dtype == perft::DType::bf16) {
         auto& v = bf16.emplace_back();
         for (const double x : tensor.values) v.emplace_back(x);
         to_write.push_back({tensor.name, layout.dtype, tensor.shape, v.data(), v.size() * 2});
@@ -158,50 +117,25 @@ RandomCheckpoint write_random_checkpoint(const std::string& config, const Layout
     }
     perft::write_safetensors(dir + "/" + file, to_write);
   }
-  if (layout.shards > 1) std::ofstream(dir + "/model.safetensors.index.json") << map.dump();
+  if (layout.shards > 1) std::ofstream(dir + "/model.safetensors.index.json") << R"({"weight_map":{)" << map << "}}";
   return {c, weights};
-}
-
-perft::AdapterSpec golden_spec(const support::GoldenFile& golden) {
-  std::int64_t rank = 0;
-  std::vector<std::string> targets;
-  for (const auto& [name, tensor] : golden.tensors) {
-    if (!name.starts_with("param.")) continue;
-    if (name.ends_with("lora_A.weight") || name.ends_with("w1.weight")) {
-      rank = static_cast<std::int64_t>(tensor.shape.at(0));
-    }
-    if (name.ends_with(".lora_A.weight") && name.find(".perft.") == std::string::npos) {
-      const std::string slot = name.substr(0, name.size() - std::string(".lora_A.weight").size());
-      const std::string role = slot.substr(slot.rfind('.') + 1);
-      if (std::find(targets.begin(), targets.end(), role) == targets.end()) targets.push_back(role);
-    }
-  }
-  return spec_of(reference::describe_adapter(golden), rank, targets);
-}
-
-void write_golden_adapter(const support::GoldenFile& golden, const perft::BaseFacts& base, const std::string& dir) {
-  std::deque<std::vector<float>> values;
-  std::vector<perft::TensorToWrite> tensors;
-  for (const auto& [name, tensor] : golden.tensors) {
-    if (!name.starts_with("param.")) continue;
-    std::vector<float>& v = values.emplace_back();
-    for (const double x : tensor.values) v.push_back(static_cast<float>(x));
-    tensors.push_back({name.substr(6),
-                       perft::DType::f32,
-                       {tensor.shape.begin(), tensor.shape.end()},
-                       v.data(),
-                       v.size() * sizeof(float)});
-  }
-  perft::write_safetensors(dir + "/adapter_model.safetensors", tensors);
-  perft::write_text_atomically(dir + "/adapter_config.json",
-                               perft::adapter_config_json(golden_spec(golden), base).dump());
 }
 
 }  // namespace models_test
 
-TEST_CASE("changes to a small configuration are merged over it") {
-  const auto json = nlohmann::json::parse(models_test::small_mixtral(R"({"num_local_experts": 3, "head_dim": 10})"));
-  CHECK(json.at("num_local_experts") == 3);
-  CHECK(json.at("head_dim") == 10);
-  CHECK(json.at("hidden_size") == 24);
+TEST_CASE("a random checkpoint holds what its file's type can hold, and a tied one no head") {
+  using namespace models_test;
+  const io_test::TempFolder one, two, three;
+  const auto f32 = write_random_checkpoint(small_mixtral(), {}, one.path());
+  const auto f16 = write_random_checkpoint(small_mixtral(), {.dtype = perft::DType::f16}, two.path());
+  const auto tied = write_random_checkpoint(small_mixtral(R"({"tie_word_embeddings": true})"), {}, three.path());
+  CHECK(f32.weights.size() == 1 + 2 * (2 + 4 + 1 + 3 * 5) + 2);
+  CHECK(tied.weights.size() + 1 == f32.weights.size());
+  const std::string name = "model.layers.1.block_sparse_moe.experts.4.w2.weight";
+  const auto& full = f32.weights.at(name);
+  const auto& half = f16.weights.at(name);
+  CHECK(full != half);
+  for (std::size_t i = 0; i < full.size(); ++i)
+    CHECK(std::abs(half[i] - full[i]) <= std::abs(full[i]) * 0x1p-11 + 0x1p-25);
+  CHECK(one.files() == 2);
 }

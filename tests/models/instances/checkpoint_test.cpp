@@ -4,11 +4,8 @@
 
 #include "models/support/cases.hpp"
 #include "models/support/engine.hpp"
-#include "models/support/module_instances.hpp"
-#include "ops/support/harness.hpp"
+#include "perft/core/vec/bytes.hpp"
 #include "perft/models/tensor_table.hpp"
-
-PERFT_TEST_MODULES(extern template, float)
 
 namespace models_test {
 
@@ -42,18 +39,4 @@ TEST_CASE("a random checkpoint opens, and its layouts hold the same numbers") {
   CHECK(first(plain) == a.weights.at(name)[0]);
   CHECK(first(fused) == b.weights.at(name)[0]);
   CHECK(first(sharded) == c.weights.at(name)[0]);
-}
-
-TEST_CASE("load_model gives the model of its folder, after the file is gone") {
-  using namespace models_test;
-  const io_test::TempFolder folder;
-  (void)write_random_checkpoint(small_olmoe(), {.shards = 2}, folder.path());
-  const perft::Batch batch = padded(random_batch({{0, 5}}, 5, 37, 1, 3), 37).batch;
-  Engine<float> engine(folder.path());
-  const auto model = perft::load_model<float>(folder.path());
-  std::filesystem::remove(folder.path("model-1-of-2.safetensors"));
-  perft::NoRecording pause;
-  auto context = model->context(batch);
-  const auto logits = model->logits(model->forward(batch, context).value());
-  CHECK(harness::Bits().add(logits) == harness::Bits().add(engine.logits(batch)));
 }

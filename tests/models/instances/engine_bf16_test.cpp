@@ -6,7 +6,7 @@
 #include "models/support/cases.hpp"
 #include "models/support/engine_impl.hpp"
 
-PERFT_TEST_MODULES(template, bf16)
+PERFT_TEST_MODULES(extern template, bf16)
 
 template class models_test::Engine<perft::bf16>;
 

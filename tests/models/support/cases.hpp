@@ -192,6 +192,9 @@ reference::Weights<double> randomise(const std::vector<perft::Parameter<P>*>& pa
 
 // ---- random checkpoints
 
+/// The numbers of a config.json, read without perft.
+reference::RefConfig reference_config(const std::string& file);
+
 /// How a checkpoint is laid out on disk.
 struct Layout {
   perft::DType dtype = perft::DType::f32;
