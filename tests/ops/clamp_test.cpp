@@ -68,6 +68,9 @@ TEST_CASE("clamp: frozen x records nothing; a strided x is refused") {
   CHECK(error_text<ShapeError>([] {
           perft::clamp_forward(Tensor<float>::zeros({2, 3}).transpose(0, 1), 1.0);
         }) == "tensor: span() of a strided view of shape [3, 2]; clone() it first");
+  CHECK(error_text<ShapeError>([] {
+          perft::clamp_backward(Tensor<float>::zeros({2, 2}), Tensor<float>::zeros({2, 3}), 1.0);
+        }) == "clamp: dy is [2, 2], expected [2, 3]");
 }
 
 TEST_CASE("clamp: the same bits for 1, 2 and 3 threads") {

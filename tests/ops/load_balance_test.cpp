@@ -65,5 +65,9 @@ TEST_CASE("load_balance: error texts") {
   CHECK(error_text<ShapeError>([&] {
           balance.add(Tensor<float>::zeros({3, 4}), int_tensor({0, 1, 2}, {3, 1}), std::vector<std::uint8_t>{1, 1});
         }) == "load_balance: the mask of real tokens has 2 entries, expected 3");
+  const std::vector<std::int64_t> counts(3);
+  const std::vector<double> sums(4);
+  CHECK(error_text<ShapeError>([&] { balance.add(1, counts, sums); }) ==
+        "load_balance: counts of 3 and sums of 4 experts, expected 4");
   CHECK(balance.rows() == 0);
 }

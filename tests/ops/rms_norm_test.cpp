@@ -166,4 +166,9 @@ TEST_CASE("rms_norm: error texts") {
   CHECK(forward(w, w) == "rms_norm: x is [3], expected a contiguous [T, D]");
   CHECK(forward(x.transpose(0, 1), w) == "rms_norm: x is [3, 2], expected a contiguous [T, D]");
   CHECK(forward(x, Tensor<float>::zeros({2})) == "rms_norm: w is [2], expected [3] (last dimension of x [2, 3])");
+  const auto backward = [&](const Tensor<float>& dy) {
+    return error_text<ShapeError>([&] { perft::rms_norm_backward_input(dy, x, w, Tensor<float>::zeros({2})); });
+  };
+  CHECK(backward(Tensor<float>::zeros({2, 2})) == "rms_norm: dy is [2, 2], expected [2, 3]");
+  CHECK(backward(Tensor<float>::zeros({3, 2}).transpose(0, 1)) == "rms_norm: dy is [2, 3], expected [2, 3]");
 }
