@@ -68,14 +68,11 @@ Trained adapter(const char* name, Method method, std::vector<std::string> target
   return {name, spec, method == Method::kLora};
 }
 
-/// What the plan, made for adapters, leaves out where the base itself is trained: the inputs of q, k, v in every layer,
-/// and for one layer's experts the activation, and it times its weight (dW of down) where that is wider than the
-/// gradient by slot, which takes its place.
-std::int64_t beside_plan(const ActivationShape& s, std::int64_t tokens, Recompute recompute) {
-  const std::int64_t layers = recompute == Recompute::kLayer ? 1 : s.layers;
-  const std::int64_t experts =
-      s.top_k * (s.inner * s.compute_bytes + std::max<std::int64_t>(0, s.inner - s.width) * s.param_bytes);
-  return tokens * (layers * s.width * s.compute_bytes + experts);
+/// What the plan, made for adapters, leaves out where the base itself is trained: for one layer's experts the
+/// activation, and it times its weight (dW of down) where that is wider than the gradient by slot, which takes its
+/// place.
+std::int64_t beside_plan(const ActivationShape& s, std::int64_t tokens) {
+  return tokens * s.top_k * (s.inner * s.compute_bytes + std::max<std::int64_t>(0, s.inner - s.width) * s.param_bytes);
 }
 
 template <ComputeType C>
@@ -102,7 +99,7 @@ void check_plan(const std::string& family, const Trained& trained) {
     engine.accumulate(batch, options);
     const auto peak = static_cast<double>(MemoryPool::global().stats().peak - before);
     const auto planned = static_cast<double>(activation_bytes(shape, batch.tokens(), recompute) +
-                                             (trained.spec ? 0 : beside_plan(shape, batch.tokens(), recompute)));
+                                             (trained.spec ? 0 : beside_plan(shape, batch.tokens())));
     CAPTURE(family, trained.name, sizeof(C), static_cast<int>(recompute), peak, planned, peak / planned);
     CHECK(peak > 0.85 * planned);
     CHECK(peak < 1.15 * planned);

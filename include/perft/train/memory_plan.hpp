@@ -40,8 +40,8 @@ inline std::int64_t saved_bytes_per_token(const ActivationShape& s, Recompute re
 
 /// Peak bytes of activations of a micro-batch of `tokens`: what is kept, and the larger of what the loss needs on top
 /// (a chunk of logits, the hidden states and their gradient) and what differentiating one layer does (expert outputs'
-/// gradient by slot, a few rows per token, what is recomputed). With every layer's adapters on its MoE block, the first
-/// layer keeps no more than that block's input: nothing below it is differentiated.
+/// gradient by slot, a few rows per token, the norm's result and what else is recomputed). With every layer's adapters
+/// on its MoE block, the first layer keeps no more than that block's input: nothing below it is differentiated.
 inline std::int64_t activation_bytes(const ActivationShape& s, std::int64_t tokens, Recompute recompute) {
   const std::int64_t per_layer = saved_bytes_per_token(s, recompute);
   const std::int64_t kept = recompute == Recompute::kLayer || s.attention_trained
@@ -50,7 +50,7 @@ inline std::int64_t activation_bytes(const ActivationShape& s, std::int64_t toke
   const std::int64_t chunk = std::max<std::int64_t>(64, (std::int64_t{32} << 20) / (s.vocab * s.param_bytes));
   const std::int64_t loss = std::min(chunk, tokens) * (s.vocab + s.width) * s.param_bytes +
                             tokens * s.width * (s.param_bytes + s.compute_bytes);
-  std::int64_t layer = s.top_k * s.width * s.param_bytes + 4 * s.width * s.param_bytes;
+  std::int64_t layer = s.top_k * s.width * s.param_bytes + 4 * s.width * s.param_bytes + s.width * s.compute_bytes;
   if (recompute == Recompute::kGateUp) {
     layer += 2 * s.top_k * s.inner * s.compute_bytes;
   } else if (recompute == Recompute::kLayer) {
