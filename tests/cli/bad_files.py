@@ -268,6 +268,7 @@ def adapter(change=None, config=None, **changes):
 
 
 A0 = "model.layers.0.mlp.perft.experts.0.lora_A.weight"
+B1 = "model.layers.1.mlp.perft.experts.1.lora_B.weight"
 
 
 def adapter_folder(name, *arguments, **changes):
@@ -302,6 +303,14 @@ adapter_folder("adapter-perft-e", method="perft-e", experts=8, top_k=0)
 adapter_folder("adapter-authors", experts=4, top_k=3, router_weights="authors-olmoe")
 adapter_folder("adapter-nan", lambda t: t.update({A0: tensor([2, HIDDEN], [float("nan")] * 16)}))
 adapter_folder("adapter-missing", lambda t: t.pop(A0))
+adapter_folder("adapter-missing-b", lambda t: t.pop(B1))
+adapter_folder("adapter-missing-router", lambda t: t.pop("model.layers.1.mlp.perft.router.weight"))
+adapter_folder("adapter-missing-expert", lambda t: [t.pop(n) for n in list(t) if "layers.1" in n and "experts.1" in n])
+adapter_folder("adapter-missing-layer", lambda t: [t.pop(n) for n in list(t) if "layers.1" in n])
+adapter_folder("adapter-missing-no-base", lambda t: t.pop(B1), base="absent")
+adapter_folder("adapter-none", lambda t: t.clear(), base="absent", method="perft-e", experts=0, top_k=0)
+adapter_folder("adapter-width-no-base", lambda t: t.update({B1: tensor([HIDDEN + 1, 2])}), base="absent")
+adapter_folder("adapter-layer", lambda t: t.update({A0.replace("layers.0", "layers.2"): tensor([2, HIDDEN])}))
 adapter_folder("adapter-unknown", lambda t: t.update(extra=tensor([1])))
 adapter_folder("adapter-shape", lambda t: t.update({A0: tensor([3, HIDDEN])}))
 adapter_folder("adapter-dtype", lambda t: t.update({A0: tensor([2, HIDDEN], [0] * 16, "I64")}))

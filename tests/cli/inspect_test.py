@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """perft inspect: counts against the files' own headers, norms against the values, expert load against routers that are known."""
 
+import glob
 import json
 import math
 import os
@@ -9,6 +10,8 @@ import subprocess
 import tempfile
 
 import bad_files
+import score_golden_test
+import tensor_files
 
 PERFT = os.environ["PERFT_BINARY"]
 FIXTURES = os.environ["PERFT_FIXTURES"]
@@ -105,6 +108,38 @@ def test_adapter(top):
     assert [place["layer"] for place in found["places"]] == [0, 1]
 
 
+def test_golden_adapters(top):
+    """Every adapter that PyTorch wrote is whole; without any one of its tensors, or with one too many, it is not."""
+    count = 0
+    for path in sorted(glob.glob(f"{FIXTURES}/golden/*/*.safetensors")):
+        metadata, tensors = tensor_files.read(path)
+        params = {name[len("param."):]: tensor for name, tensor in tensors.items() if name.startswith("param.")}
+        with open(os.path.join(os.path.dirname(path), "checkpoint", "config.json"), encoding="utf-8") as file:
+            base = json.load(file)
+        if not params:
+            continue
+        config = score_golden_test.adapter_config(metadata, base, tensors, params)
+        folder = write_folder(top, f"golden-{count}", {"adapter_config.json": json.dumps(config).encode()})
+        weights = f"{folder}/adapter_model.safetensors"
+        tensor_files.write(weights, params)
+        found = inspect_json(folder)
+        assert found["tensors"] == len(params) and found["parameters"] == sum(math.prod(t.shape) for t in params.values()), path
+        assert sum(place["parameters"] for place in found["places"]) == found["parameters"], path
+        facts = {key: base[key] for key in ("hidden_size", "num_hidden_layers", "vocab_size")}
+        facts["num_experts"] = base.get("num_experts", base.get("num_local_experts"))
+        config["base"] = facts
+        with open(f"{folder}/adapter_config.json", "w", encoding="utf-8") as file:
+            json.dump(config, file)
+        assert inspect_json(folder)["places"] == found["places"], path
+        for name in (list(params)[0], list(params)[-1], list(params)[len(params) // 2]):
+            tensor_files.write(weights, {n: t for n, t in params.items() if n != name})
+            done = subprocess.run([PERFT, "inspect", folder], capture_output=True, text=True, check=False, timeout=60)
+            assert done.returncode == 1 and done.stderr == (
+                f'perft: error: {weights}: tensor "{name}" is missing; check adapter_config.json against the file\n'), done.stderr
+        count += 1
+    assert count >= 30, count
+
+
 def test_router(top):
     """Layer 0's router is zero: every token ties and takes the two lowest experts. Layer 1's is not."""
     tensors = bad_files.weights()
@@ -138,6 +173,7 @@ def main():
     with tempfile.TemporaryDirectory(prefix="perft_inspect_") as top:
         test_shards_and_tied(top)
         test_adapter(top)
+        test_golden_adapters(top)
         test_router(top)
     print("inspect: models, shards, adapters and routers are described as they are")
 
