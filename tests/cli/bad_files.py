@@ -412,6 +412,9 @@ tokenizer_folder("tokenizer-no-model", lambda t: t.pop("model"))
 tokenizer_folder("tokenizer-unigram", lambda t: t["model"].update(type="Unigram"))
 tokenizer_folder("tokenizer-merge", lambda t: t["model"].update(merges=["a b"]))
 tokenizer_folder("tokenizer-id", lambda t: t["model"]["vocab"].update(a=-4))
+tokenizer_folder("tokenizer-id-far", lambda t: t["model"]["vocab"].update(Yes=16777215))
+tokenizer_folder("tokenizer-added-far", lambda t: t["added_tokens"].append(
+    t["added_tokens"][0] | {"id": 16777215, "content": "Yes", "special": False}))
 tokenizer_folder("tokenizer-truncation", lambda t: t.update(truncation={"max_length": 4}))
 tokenizer_folder("tokenizer-large", lambda t: (t["model"]["vocab"].update(Yes=300), t["added_tokens"].append(
     t["added_tokens"][0] | {"id": 300, "content": "Yes", "special": False})))

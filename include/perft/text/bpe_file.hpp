@@ -32,9 +32,10 @@ inline Bpe read_bpe(const JsonNode& model, bool byte_level, Vocabulary& vocabula
   }
   const JsonNode entries = model.at("vocab");
   entries.expect(entries.is_object(), "an object of token: id");
+  const std::int32_t limit = Vocabulary::id_limit(entries.json().size());
   for (const auto& [token, value] : entries.json().items()) {
     const JsonNode entry(value, model.file(), "model.vocab[" + token + ']');
-    entry.expect(vocabulary.add(token, entry.index(Vocabulary::kMaxIds), true), "an id that no other token has");
+    entry.expect(vocabulary.add(token, entry.index(limit), true), "an id that no other token has");
   }
 
   const JsonNode merges = model.at("merges");

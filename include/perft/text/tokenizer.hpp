@@ -180,11 +180,12 @@ class Tokenizer {
 };
 
 inline void Tokenizer::build_added(const JsonNode& list) {
+  const std::int32_t limit = Vocabulary::id_limit(vocabulary_.entries() + list.array_size());
   for (std::size_t i = 0; i < list.array_size(); ++i) {
     const JsonNode entry = list[i];
     AddedToken token;
     token.content = entry.at("content").string();
-    token.id = entry.at("id").index(Vocabulary::kMaxIds);
+    token.id = entry.at("id").index(limit);
     token.single_word = entry.at("single_word").boolean();
     token.lstrip = entry.at("lstrip").boolean();
     token.rstrip = entry.at("rstrip").boolean();

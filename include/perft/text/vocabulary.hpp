@@ -1,6 +1,7 @@
 #pragma once
 // Token strings and their ids, both ways.
 
+#include <algorithm>      // std::min
 #include <cstddef>        // std::size_t
 #include <cstdint>        // fixed-width integers
 #include <functional>     // std::hash, std::equal_to
@@ -16,11 +17,18 @@ namespace perft::inline PERFT_ABI {
 /// A model's vocabulary and the added tokens beside it; ids may have holes.
 class Vocabulary {
  public:
-  static constexpr std::int32_t kMaxIds = 1
-                                          << 24;  // a corrupt id must not ask for gigabytes; the largest known is 2^18
+  /// One more than the largest id that a tokenizer.json of `entries` tokens may give. Ids index vectors, so one corrupt
+  /// id must not ask for gigabytes. Published vocabularies count from 0 and leave at most some hundred reserved ids
+  /// out; the slack is for small ones with added tokens far above, whose vectors then take a few megabytes.
+  static std::int32_t id_limit(std::size_t entries) {
+    constexpr std::size_t kSlack = 65536;
+    constexpr std::size_t kMost = std::size_t{1} << 24;  // the largest known is below 2^19
+    return static_cast<std::int32_t>(std::min(kMost, kSlack + 16 * std::min(entries, kMost)));
+  }
 
   /// Adds a token of the model, or one that only the search for added tokens knows; false if its string or its id (in
-  /// [0, kMaxIds)) is taken.
+  /// [0, id_limit()))
+  /// is taken.
   bool add(const std::string& token, std::int32_t id, bool of_model) {
     const auto index = static_cast<std::size_t>(id);
     if (has(id) || !ids_.emplace(token, id).second) {
@@ -49,6 +57,9 @@ class Vocabulary {
 
   /// One more than the largest id.
   std::int32_t size() const { return static_cast<std::int32_t>(tokens_.size()); }
+
+  /// How many tokens there are.
+  std::size_t entries() const { return ids_.size(); }
 
   bool has(std::int32_t id) const {
     return id >= 0 && id < size() && origins_[static_cast<std::size_t>(id)] != Origin::kNone;
