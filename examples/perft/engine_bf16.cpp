@@ -1,15 +1,11 @@
-// The engine's commands in compute type bf16.
+// The engine of the commands in compute type bf16.
 
 #include "finetune_impl.hpp"
-#include "inspect_router.hpp"
+#include "inspect_router_impl.hpp"
 #include "score_impl.hpp"
 
 namespace perft::cli {
 
-template int score_with<bf16>(const ScoreOptions&);
-
-template int finetune_with<bf16>(const FinetuneOptions&);
-
-template RouterLoad router_load<bf16>(const InspectOptions&);
+PERFT_CLI_ENGINE(template, bf16)
 
 }  // namespace perft::cli

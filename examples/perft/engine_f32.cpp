@@ -1,15 +1,11 @@
-// The engine's commands in compute type float.
+// The engine of the commands in compute type float.
 
 #include "finetune_impl.hpp"
-#include "inspect_router.hpp"
+#include "inspect_router_impl.hpp"
 #include "score_impl.hpp"
 
 namespace perft::cli {
 
-template int score_with<float>(const ScoreOptions&);
-
-template int finetune_with<float>(const FinetuneOptions&);
-
-template RouterLoad router_load<float>(const InspectOptions&);
+PERFT_CLI_ENGINE(template, float)
 
 }  // namespace perft::cli

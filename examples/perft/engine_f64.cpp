@@ -1,15 +1,11 @@
-// The engine's commands in compute type double.
+// The engine of the commands in compute type double.
 
 #include "finetune_impl.hpp"
-#include "inspect_router.hpp"
+#include "inspect_router_impl.hpp"
 #include "score_impl.hpp"
 
 namespace perft::cli {
 
-template int score_with<double>(const ScoreOptions&);
-
-template int finetune_with<double>(const FinetuneOptions&);
-
-template RouterLoad router_load<double>(const InspectOptions&);
+PERFT_CLI_ENGINE(template, double)
 
 }  // namespace perft::cli

@@ -1,158 +1,317 @@
-// `perft finetune`: what does not depend on the compute type.
+// `perft finetune`: the run, whatever the compute type.
 
 #include "finetune.hpp"
 
-#include <filesystem>  // run.toml
-#include <set>         // options that may change on resuming
+#include <chrono>    // tokens per second
+#include <cmath>     // std::isfinite
+#include <iostream>  // results
+#include <memory>    // the session
+#include <numeric>   // std::iota
+#include <optional>  // progress
+#include <span>      // rows of a batch
+#include <string>    // paths
+#include <vector>    // rows
 
 #include "engine.hpp"
+#include "engine_commands.hpp"
 #include "finetune_data.hpp"
-#include "perft/core/cpu_features.hpp"
+#include "finetune_options.hpp"
 #include "perft/io/atomic_file.hpp"
-#include "perft/io/mapped_file.hpp"
-#include "perft/train/memory_plan.hpp"
+#include "perft/train/metrics.hpp"
+#include "perft/train/progress.hpp"
 #include "perft/train/schedule.hpp"
-#include "report_error.hpp"
 #include "run_folder.hpp"
+#include "signals.hpp"
 
 namespace perft::cli {
 
-AdapterSpec adapter_spec(const FinetuneOptions& options) {
-  AdapterSpec spec;
-  switch (options.method) {
-    case Method::perft_s:
-      spec.method = perft::Method::kPerftS;
-      break;
-    case Method::perft_d:
-      spec.method = perft::Method::kPerftD;
-      break;
-    case Method::perft_r:
-      spec.method = perft::Method::kPerftR;
-      break;
-    case Method::perft_e:
-      spec.method = perft::Method::kPerftE;
-      break;
-    case Method::lora:
-      spec.method = perft::Method::kLora;
-      break;
-    case Method::full:
-      fail<UsageError>("--method full has no adapter");
-  }
-  spec.delta = options.delta == Delta::lora ? DeltaForm::kLora : DeltaForm::kParallel;
-  spec.rank = options.rank;
-  spec.alpha = options.alpha;
-  spec.experts = options.experts;
-  spec.top_k = options.top_k;
-  spec.dropout = options.dropout;
-  spec.router_weights =
-      options.router_weights == RouterWeights::own ? perft::RouterWeights::kOwn : perft::RouterWeights::kAuthorsOlmoe;
-  spec.targets = options.lora_targets;
-  return spec;
-}
+namespace {
 
-std::int64_t activation_budget(const FinetuneOptions& options) {
-  // The other half of the machine keeps the base's mapped pages in memory.
-  return options.memory_budget ? static_cast<std::int64_t>(*options.memory_budget * 1e9) : machine_memory() / 2;
-}
+class FinetuneRun {
+ public:
+  using Clock = std::chrono::steady_clock;
 
-MicroBatchPlan resolve_options(FinetuneOptions& options, const ModelConfig& config, std::int64_t longest_row) {
-  options.dtype = resolve_compute(options);
-  if (!options.lr) {
-    options.lr = config.family == Family::olmoe ? 1e-5 : 2e-5;  // as published
-  }
-  if (!options.aux_coef) {
-    options.aux_coef = config.router_aux_loss_coef;
-  }
-  ActivationShape shape;
-  shape.width = config.hidden_size;
-  shape.q_width = config.num_attention_heads * config.head_dim;
-  shape.kv_width = config.num_key_value_heads * config.head_dim;
-  shape.heads = config.num_attention_heads;
-  shape.inner = config.intermediate_size;
-  shape.experts = config.num_experts;
-  shape.top_k = config.num_experts_per_tok;
-  shape.layers = config.num_hidden_layers;
-  shape.vocab = config.vocab_size;
-  shape.compute_bytes = *options.dtype == Compute::bf16 ? 2 : *options.dtype == Compute::f32 ? 4 : 8;
-  shape.param_bytes = *options.dtype == Compute::f64 ? 8 : 4;
-  shape.attention_trained = options.method == Method::lora || options.method == Method::full;
-  const std::int64_t most = options.micro_batch_size.value_or(options.batch_size);
-  const std::int64_t fewest = options.micro_batch_size.value_or(1);  // a number asked for is kept
-  const MicroBatchPlan plan =
-      plan_micro_batch(shape, most, fewest, std::min(options.cutoff, longest_row), activation_budget(options));
-  options.micro_batch_size = plan.rows;
-  return plan;
-}
+  explicit FinetuneRun(const FinetuneOptions& options)
+      : options_(options), folder_(options.out), model_(ModelFiles::open(options.model)) {}
 
-void save_run_config(const RunFolder& folder, const FinetuneOptions& options) {
-  write_text_atomically(folder.file("run.toml"), resolved_config(options).to_toml());
-}
+  int run() {
+    const auto started = Clock::now();
+    const ModelConfig& config = model_.config;
+    check<UnsupportedError>(config.router_jitter_noise == 0, model_.config_path, ": router_jitter_noise is ",
+                            config.router_jitter_noise, ", training supports 0; set it to 0");
+    const bool resuming = options_.resume && folder_.holds_run();
+    if (!resuming) {
+      folder_.check_free(options_.model);
+      if (options_.resume) {
+        note(options_.out + ": no run to resume, starting one");
+      }
+    }
+    data_ = load_data(options_, config);
+    const auto rows = static_cast<std::int64_t>(data_.train.size());
+    std::optional<SavedRun> saved;
+    if (resuming) {
+      saved.emplace(folder_);
+      saved->fill(options_);
+    }
+    if (!options_.epochs) {
+      options_.epochs = kDefaultEpochs;
+    }
+    const MicroBatchPlan plan = resolve_options(options_, config, data_.stats.longest);
+    if (saved) {
+      saved->check_same(options_, rows);
+    }
+    total_steps_ = planned_steps(options_, rows);
+    try {
+      session_ = with_compute_type(options_, [&]<ComputeType C>() { return make_session<C>(model_, options_, plan); });
+    } catch (const ValueError& error) {
+      fail<IoError>(model_.config_path, ": ", error.what());
+    }
+    if (resuming && !load_newest()) {
+      note(options_.out + ": no checkpoint to resume from, starting anew");
+    }
+    std::cout << trained_table(session_->trained_tensors(), base_parameters()) << "\n"
+              << data_table(data_, options_) << plan_table(plan, options_.batch_size, activation_budget(options_))
+              << std::flush;
+    check<IoError>(std::cout.good(), "stdout: cannot write the tables before step 1; check the disk or the reading ",
+                   "program");
+    if (progress_.step < total_steps_) {
+      defer_signals();
+      if (!resuming) {
+        folder_.create(options_.model);
+      }
+      try {
+        if (const int signal = train(resuming); signal != 0) {
+          return 128 + signal;
+        }
+      } catch (...) {
+        if (!resuming) {
+          folder_.discard_unless_saved();
+        }
+        throw;
+      }
+    }
+    folder_.publish(progress_.best_step >= 0 ? progress_.best_step : progress_.step, options_.method == Method::full);
+    summarize(std::chrono::duration<double>(Clock::now() - started).count());
+    return 0;
+  }
 
-void take_saved_options(const RunFolder& folder, FinetuneOptions& options) {
-  const std::string path = folder.file("run.toml");
-  if (!std::filesystem::exists(path)) {
-    return;
+ private:
+  /// Trains from progress_.step to total_steps_. Returns the signal that stopped it, or 0.
+  int train(bool resuming) {
+    write_text_atomically(folder_.file("run.toml"), resolved_config(options_).to_toml());
+    if (resuming) {
+      folder_.truncate_metrics(progress_.step);
+    }
+    MetricsWriter metrics(folder_.file("metrics.jsonl"), !resuming);
+    ProgressBar bar;
+    if (progress_.step == 0 && !data_.validation.empty()) {
+      validate(metrics, bar);
+    }
+    const std::vector<IndexRange> batches = pieces(static_cast<std::int64_t>(data_.train.size()), options_.batch_size);
+    const auto per_epoch = static_cast<std::int64_t>(batches.size());
+    std::vector<std::int64_t> all(data_.train.size());
+    std::iota(all.begin(), all.end(), 0);
+    std::int64_t epoch = -1;
+    std::vector<std::int64_t> order;
+    double timed_seconds = 0;
+    std::int64_t timed_tokens = 0;
+    bool first = true;
+    while (progress_.step < total_steps_) {
+      if (progress_.step / per_epoch != epoch) {
+        epoch = progress_.step / per_epoch;
+        order = epoch_order(all, epoch, static_cast<std::uint64_t>(options_.seed));
+      }
+      const IndexRange& range = batches[static_cast<std::size_t>(progress_.step % per_epoch)];
+      std::vector<EncodedRow> rows;
+      for (std::int64_t i = range.begin; i < range.end; ++i) {
+        rows.push_back(data_.train[static_cast<std::size_t>(order[static_cast<std::size_t>(i)])]);
+      }
+      const double lr = *options_.lr * linear_schedule(progress_.step, options_.warmup, total_steps_);
+      const auto begin = Clock::now();
+      const StepResult result = take_step(rows, lr);
+      const double seconds = std::chrono::duration<double>(Clock::now() - begin).count();
+      ++progress_.step;
+      progress_.train_loss = result.lm;
+      progress_.tokens += result.tokens;
+      if (!first) {
+        timed_seconds += seconds;
+        timed_tokens += result.tokens;
+        tokens_per_second_ = static_cast<double>(timed_tokens) / timed_seconds;
+      }
+      first = false;
+      const ProcessMemory memory = process_memory();
+      peak_anonymous_ = std::max(peak_anonymous_, memory.anonymous);
+      metrics.write({{"step", progress_.step},
+                     {"epoch", epoch},
+                     {"lr", lr},
+                     {"train_loss", result.lm},
+                     {"aux_loss", result.aux},
+                     {"adapter_aux_loss", result.adapter_aux},
+                     {"grad_norm", result.gradient_norm},
+                     {"tokens", result.tokens},
+                     {"seconds", seconds},
+                     {"activation_bytes", static_cast<std::int64_t>(result.saved_bytes)},
+                     {"anonymous_bytes", memory.anonymous}});
+      draw(bar, static_cast<double>(result.tokens) / seconds, seconds);
+      const auto stepped = Clock::now();
+      const bool last = progress_.step == total_steps_;
+      bool save = last || progress_.step % options_.save_every == 0;
+      if (!data_.validation.empty() && (last || progress_.step % options_.eval_every == 0)) {
+        save = validate(metrics, bar) || save;
+      }
+      const int signal = last ? 0 : interrupted();  // after validation, which may take long
+      if (save || signal != 0) {
+        save_state();
+      }
+      beside_steps_ += std::chrono::duration<double>(Clock::now() - stepped).count();
+      ++steps_here_;
+      if (signal != 0) {
+        bar.clear();
+        note(options_.out + ": stopped by a signal after step " + std::to_string(progress_.step) +
+             "; --resume continues");
+        return signal;
+      }
+    }
+    return 0;
   }
-  const FinetuneOptions saved = read_run_config(path);
-  if (!options.micro_batch_size) {
-    options.micro_batch_size = saved.micro_batch_size;
-  }
-  if (!options.max_steps && !options.epochs) {
-    options.max_steps = saved.max_steps;
-  }
-  if (!options.epochs) {
-    options.epochs = saved.epochs;
-  }
-}
 
-void check_same_run(const RunFolder& folder, const FinetuneOptions& now) {
-  const std::string path = folder.file("run.toml");
-  check<IoError>(std::filesystem::exists(path), path, ": is missing, cannot tell what to resume; use another --out");
-  const RunConfig saved = resolved_config(read_run_config(path));
-  const RunConfig current = resolved_config(now);
-  std::set<std::string> names;
-  for (const RunConfig* config : {&saved, &current}) {
-    for (const RunConfig::Entry& entry : config->entries()) {
-      names.insert(entry.name);
+  StepResult take_step(const std::vector<EncodedRow>& rows, double lr) {
+    try {
+      return session_->step(rows, static_cast<std::uint64_t>(progress_.step), lr);
+    } catch (const NonFiniteGradient& error) {
+      fail<NonFiniteError>(options_.out, ": step ", progress_.step + 1, ": ", error.what(), "; lower --lr",
+                           kept_checkpoint());
+    } catch (const NonFiniteError& error) {
+      const Batch batch = ragged_batch(rows, 0, options_.pad_rows, padded_columns(rows), 0);
+      fail<NonFiniteError>(options_.out, ": step ", progress_.step + 1, ": ", error.what(),
+                           "; such numbers first appear in ", session_->first_non_finite(batch).value_or("the head"),
+                           "; lower --lr or look at the weights and the data", kept_checkpoint());
     }
   }
-  // A run may be moved, and take other resources; that it never gets shorter is checked where steps are counted.
-  for (const char* name : {"out", "threads", "epochs", "max-steps", "memory-budget"}) {
-    names.erase(name);
-  }
-  const auto text = [](const RunConfig& config, const std::string& name) {
-    const ConfigValue* value = config.find(name);
-    return value != nullptr ? RunConfig::value_text(*value) : std::string("not set");
-  };
-  for (const std::string& name : names) {
-    check<IoError>(text(saved, name) == text(current, name), path, ": --", name, " is ", text(saved, name),
-                   " in the saved run and ", text(current, name), " now; resume with the saved options");
-  }
-}
 
-std::int64_t planned_steps(const FinetuneOptions& options, std::int64_t rows) {
-  return options.max_steps.value_or(optimizer_steps(rows, options.batch_size, options.epochs.value_or(kDefaultEpochs)));
-}
+  /// What a failed run still has, for messages.
+  std::string kept_checkpoint() const { return folder_.checkpoints().empty() ? "" : "; the last checkpoint is intact"; }
 
-void check_not_shorter(const RunFolder& folder, const FinetuneOptions& now, std::int64_t rows) {
-  const std::string path = folder.file("run.toml");
-  const std::int64_t before = planned_steps(read_run_config(path), rows);
-  const std::int64_t steps = planned_steps(now, rows);
-  check<IoError>(steps >= before, path, ": the saved run has ", before, " steps and this one ", steps,
-                 ", expected as many or more; give larger --max-steps or --epochs");
-}
+  std::string first_non_finite_of_validation() {
+    for (const IndexRange& range : pieces(static_cast<std::int64_t>(data_.validation.size()), options_.batch_size)) {
+      const auto rows = std::span<const EncodedRow>(data_.validation)
+                            .subspan(static_cast<std::size_t>(range.begin), static_cast<std::size_t>(range.size()));
+      const Batch batch = ragged_batch(rows, 0, options_.pad_rows, padded_columns(rows), 0);
+      if (const auto where = session_->first_non_finite(batch)) {
+        return *where;
+      }
+    }
+    return "the head";
+  }
+
+  /// Returns whether this is the best loss so far.
+  bool validate(MetricsWriter& metrics, ProgressBar& bar) {
+    const ValidationResult result = session_->validate(data_.validation, options_.batch_size);
+    if (!std::isfinite(result.loss)) {
+      fail<NonFiniteError>(
+          options_.out, ": step ", progress_.step, ": the validation loss is not finite; such numbers first appear in ",
+          first_non_finite_of_validation(), "; lower --lr or look at the weights and the data", kept_checkpoint());
+    }
+    progress_.val_loss = result.loss;
+    metrics.write({{"step", progress_.step}, {"val_loss", result.loss}, {"val_standard_error", result.standard_error}});
+    if (!options_.json) {
+      bar.clear();
+      std::cout << "step " << progress_.step << ": validation loss " << result.loss << " ± " << result.standard_error
+                << std::endl;
+    }
+    const bool best = progress_.step > 0 && (progress_.best_step < 0 || result.loss < progress_.best_loss);
+    if (best) {
+      progress_.best_step = progress_.step;
+      progress_.best_loss = result.loss;
+    }
+    return best;
+  }
+
+  void save_state() {
+    folder_.save_checkpoint(progress_.step, [&](const std::string& dir) { session_->save(dir, progress_); });
+    folder_.prune(options_.keep, progress_.best_step);
+  }
+
+  bool load_newest() {
+    const std::vector<std::int64_t> steps = folder_.checkpoints();
+    if (!steps.empty()) {
+      progress_ = session_->load(folder_.checkpoint(steps.back()), steps.back());
+    }
+    return !steps.empty();
+  }
+
+  std::int64_t base_parameters() const {
+    std::int64_t total = 0;
+    for (const TensorEntry& entry : model_.tensors.entries()) {
+      total += entry.elements();
+    }
+    return total;
+  }
+
+  void draw(ProgressBar& bar, double tokens_per_second, double seconds) {
+    if (!bar.visible()) {
+      return;
+    }
+    smoothed_ = smoothed_ == 0 ? seconds : 0.9 * smoothed_ + 0.1 * seconds;
+    Progress progress;
+    progress.step = progress_.step;
+    progress.steps = total_steps_;
+    progress.tokens_per_second = tokens_per_second;
+    // Validation and saving take their share of what is left, too.
+    const double beside = steps_here_ > 0 ? beside_steps_ / static_cast<double>(steps_here_) : 0.0;
+    progress.seconds_left = (smoothed_ + beside) * static_cast<double>(total_steps_ - progress_.step);
+    progress.loss = progress_.train_loss;
+    progress.memory_bytes = peak_anonymous_;
+    bar.draw(progress, progress_.step == total_steps_);
+  }
+
+  void summarize(double wall_seconds) {
+    OrderedJson json;
+    json["steps"] = progress_.step;
+    json["tokens"] = progress_.tokens;
+    json["tokens_per_second"] = tokens_per_second_;
+    json["train_loss"] = progress_.train_loss;
+    json["val_loss"] = data_.validation.empty() ? OrderedJson() : OrderedJson(progress_.val_loss);
+    json["best_val_loss"] = progress_.best_step < 0 ? OrderedJson() : OrderedJson(progress_.best_loss);
+    std::int64_t trainable = 0;
+    for (const TrainedTensor& tensor : session_->trained_tensors()) {
+      trainable += tensor.parameters;
+    }
+    json["trainable_parameters"] = trainable;
+    const ProcessMemory memory = process_memory();
+    json["peak_rss_bytes"] = memory.peak_rss;
+    json["peak_anonymous_bytes"] = std::max(peak_anonymous_, memory.anonymous);
+    json["wall_seconds"] = wall_seconds;
+    if (options_.json) {
+      std::cout << json.dump() << "\n";
+    } else {
+      std::cout << "steps " << progress_.step << ", train loss " << progress_.train_loss;
+      if (progress_.best_step >= 0) {
+        std::cout << ", best validation loss " << progress_.best_loss << " (step " << progress_.best_step << ")";
+      }
+      std::cout << ", " << tokens_per_second_ << " tokens/s; saved to " << options_.out << "\n";
+    }
+  }
+
+  FinetuneOptions options_;
+  RunFolder folder_;
+  ModelFiles model_;
+  FinetuneData data_;
+  std::unique_ptr<FinetuneSession> session_;
+  RunProgress progress_;
+  std::int64_t total_steps_ = 0;
+  std::int64_t peak_anonymous_ = 0;
+  double tokens_per_second_ = 0;
+  double smoothed_ = 0;
+  double beside_steps_ = 0;  // seconds of validation and saving in this process
+  std::int64_t steps_here_ = 0;
+};
+
+}  // namespace
 
 int run_finetune(const FinetuneOptions& options) {
   apply_threads(options);
-  switch (resolve_compute(options)) {
-    case Compute::bf16:
-      return finetune_with<bf16>(options);
-    case Compute::f32:
-      return finetune_with<float>(options);
-    case Compute::f64:
-      return finetune_with<double>(options);
-  }
-  return 2;
+  return FinetuneRun(options).run();
 }
 
 }  // namespace perft::cli

@@ -11,9 +11,9 @@
 
 #include <fmt/format.h>
 
+#include "digits.hpp"
+#include "model_files.hpp"
 #include "perft/data/order.hpp"
-#include "perft/models/config.hpp"
-#include "perft/text/tokenizer.hpp"
 
 namespace perft::cli {
 
@@ -39,14 +39,6 @@ std::pair<std::string, std::int64_t> role_of(const std::string& name) {
   return {role, layer};
 }
 
-std::string with_commas(std::int64_t value) {
-  std::string digits = std::to_string(value);
-  for (auto at = static_cast<std::ptrdiff_t>(digits.size()) - 3; at > 0; at -= 3) {
-    digits.insert(static_cast<std::size_t>(at), ",");
-  }
-  return digits;
-}
-
 std::int64_t proc_value(const char* file, const std::string& key) {
   std::ifstream in(file);
   for (std::string line; std::getline(in, line);) {
@@ -62,26 +54,16 @@ std::int64_t proc_value(const char* file, const std::string& key) {
 
 }  // namespace
 
-FinetuneData load_data(const FinetuneOptions& options, std::int64_t vocab) {
-  const PromptTemplate prompt = load_prompt_template(options.prompt);
-  const std::vector<Row> rows = read_rows(options.data);
-  const Tokenizer tokenizer = Tokenizer::load(options.model + "/tokenizer.json");
-  const std::vector<std::int64_t> eos = read_eos_ids(options.model);
-  check<IoError>(!eos.empty(), options.model, ": no eos_token_id in generation_config.json or config.json; add one");
-  check<IoError>(eos.front() >= 0 && eos.front() < vocab, options.model, ": eos_token_id is ", eos.front(),
-                 ", expected an id in [0, ", vocab, "), the model's vocabulary; correct generation_config.json or ",
-                 "config.json");
+FinetuneData load_data(const FinetuneOptions& options, const ModelConfig& config) {
   EncodeOptions encode;
   encode.cutoff = options.cutoff;
   encode.train_on_inputs = options.train_on_inputs;
-  encode.eos_id = static_cast<std::int32_t>(eos.front());
+  encode.eos_id = end_of_row(options.model, config);
+  check<IoError>(encode.eos_id >= 0, options.model,
+                 ": no eos_token_id in generation_config.json or config.json; add one");
   FinetuneData data;
-  std::vector<EncodedRow> encoded;
-  try {
-    encoded = encode_rows(tokenizer, prompt, rows, encode, data.stats);
-  } catch (const ValueError& error) {
-    fail<IoError>(options.data.front(), ": ", error.what());
-  }
+  std::vector<EncodedRow> encoded =
+      encode_files(options.model, config, options.data, options.prompt, encode, data.stats);
   RowSplit split;
   try {
     split = split_rows(static_cast<std::int64_t>(encoded.size()), options.val_size,

@@ -1,38 +1,17 @@
 #pragma once
 // Writing a fully trained model as a hub checkpoint.
 
-#include <algorithm>   // std::equal
-#include <cmath>       // std::isfinite
-#include <filesystem>  // tokenizer files
-#include <map>         // parameters by name
-#include <string>      // paths
-#include <vector>      // tensors
+#include <cmath>   // std::isfinite
+#include <map>     // parameters by name
+#include <string>  // paths
+#include <vector>  // tensors
 
-#include "perft/io/atomic_file.hpp"
-#include "perft/io/mapped_file.hpp"
+#include "copy_file.hpp"
 #include "perft/io/safetensors_writer.hpp"
 #include "perft/models/tensor_table.hpp"
 #include "perft/nn/parameter_list.hpp"
 
 namespace perft::cli {
-
-/// Copies a file as it is, straight from its mapping; an absent file is skipped, and so is one that is there already.
-inline void copy_if_there(const std::string& from, const std::string& to, const std::string& name) {
-  if (!std::filesystem::exists(from + "/" + name)) {
-    return;
-  }
-  const auto source = map_file(from + "/" + name);
-  const std::string target = to + "/" + name;
-  if (std::filesystem::exists(target)) {
-    const auto present = map_file(target);
-    if (std::equal(source->bytes().begin(), source->bytes().end(), present->bytes().begin(), present->bytes().end())) {
-      return;
-    }
-  }
-  AtomicFile file(target);
-  file.write(source->bytes().data(), source->bytes().size());
-  file.commit();
-}
 
 /// Throws NonFiniteError naming the tensor: numbers that are not finite are never written.
 template <class T>
@@ -76,7 +55,7 @@ void save_full_model(Model& model, const CheckpointTensors& base, const std::str
     }
   }
   writer.commit();
-  for (const char* name : {"tokenizer.json", "tokenizer_config.json", "generation_config.json", "config.json"}) {
+  for (const char* name : kFilesBesideWeights) {
     copy_if_there(base_dir, dir, name);
   }
 }

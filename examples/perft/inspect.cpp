@@ -8,22 +8,14 @@
 #include <iostream>    // results
 #include <string>      // lines
 
+#include "digits.hpp"
+#include "engine.hpp"
 #include "inspect_adapter.hpp"
 #include "inspect_model.hpp"
 #include "inspect_router.hpp"
 
 namespace perft::cli {
 namespace {
-
-/// 12877824 -> "12,877,824"
-std::string grouped(std::int64_t value) {
-  std::string digits = std::to_string(value);
-  for (std::size_t at = digits.size(); at > 3;) {
-    at -= 3;
-    digits.insert(at, ",");
-  }
-  return digits;
-}
 
 std::string join(const std::vector<std::string>& items) {
   return fmt::format("{}", fmt::join(items, ", "));
@@ -48,8 +40,8 @@ void print_model(const ModelContents& m) {
   const auto row = [&](const char* name, std::int64_t tensors, std::int64_t parameters, std::int64_t bytes,
                        const std::string& dtype) {
     const double share = 100 * static_cast<double>(parameters) / static_cast<double>(m.parameters);
-    std::cout << fmt::format("{:<10} {:>8} {:>16} {:>7.2f} {:>18}", name, grouped(tensors), grouped(parameters), share,
-                             grouped(bytes))
+    std::cout << fmt::format("{:<10} {:>8} {:>16} {:>7.2f} {:>18}", name, with_commas(tensors), with_commas(parameters),
+                             share, with_commas(bytes))
               << (dtype.empty() ? "" : "  " + dtype) << '\n';
   };
   std::int64_t tensors = 0;
@@ -61,9 +53,10 @@ void print_model(const ModelContents& m) {
   row("total", tensors, m.parameters, m.bytes, "");
   std::cout << fmt::format(
       "\n{} parameters ({:.2f} %) are active per token: all but the experts it does not choose\n\n",
-      grouped(m.active_parameters), 100 * static_cast<double>(m.active_parameters) / static_cast<double>(m.parameters));
+      with_commas(m.active_parameters),
+      100 * static_cast<double>(m.active_parameters) / static_cast<double>(m.parameters));
   for (const auto& [path, file] : m.files) {
-    std::cout << fmt::format("{}: {} tensors, {} bytes\n", path, grouped(file.tensors), grouped(file.bytes));
+    std::cout << fmt::format("{}: {} tensors, {} bytes\n", path, with_commas(file.tensors), with_commas(file.bytes));
   }
 }
 
@@ -85,17 +78,17 @@ void print_adapter(const AdapterContents& a) {
                            spec.delta == DeltaForm::kLora ? "|B|" : "|W2|", router ? "    |router|" : "");
   for (const auto& [where, place] : a.places) {
     std::cout << fmt::format("{:>5}  {:<22} {:>7} {:>6} {:>12} {:>11.5g} {:>11.5g}", where.first, where.second,
-                             place.experts, rank_text(place.least_rank, place.most_rank), grouped(place.parameters),
+                             place.experts, rank_text(place.least_rank, place.most_rank), with_commas(place.parameters),
                              std::sqrt(place.down_squares), std::sqrt(place.up_squares))
               << (router ? fmt::format(" {:>11.5g}", std::sqrt(place.router_squares)) : "") << '\n';
   }
-  std::cout << fmt::format("\n{} parameters in {} tensors, {} bytes\n", grouped(a.parameters), a.tensors,
-                           grouped(a.bytes));
+  std::cout << fmt::format("\n{} parameters in {} tensors, {} bytes\n", with_commas(a.parameters), a.tensors,
+                           with_commas(a.bytes));
 }
 
 void print_router(const RouterLoad& load) {
-  std::cout << fmt::format("\nexpert load over {} tokens of {} rows", grouped(load.text.tokens),
-                           grouped(load.text.rows));
+  std::cout << fmt::format("\nexpert load over {} tokens of {} rows", with_commas(load.text.tokens),
+                           with_commas(load.text.rows));
   if (load.text.truncated > 0) {
     std::cout << fmt::format(" ({} cut at the model's context)", load.text.truncated);
   }
@@ -127,19 +120,6 @@ OrderedJson router_json(const RouterLoad& load) {
                               {"shares", layer.shares}});
   }
   return json;
-}
-
-RouterLoad run_router(const InspectOptions& options) {
-  apply_threads(options);
-  switch (resolve_compute(options)) {
-    case Compute::bf16:
-      return router_load<bf16>(options);
-    case Compute::f32:
-      return router_load<float>(options);
-    case Compute::f64:
-      break;
-  }
-  return router_load<double>(options);
 }
 
 }  // namespace

@@ -13,7 +13,6 @@
 #include <vector>       // shapes
 
 #include "adapter_layout.hpp"
-#include "perft/io/mapped_file.hpp"
 #include "perft/io/safetensors.hpp"
 #include "perft/peft/adapter_config.hpp"
 
@@ -71,7 +70,7 @@ inline void add_to(AdapterPlace& place, const AdapterMatrix& matrix, const Tenso
 inline AdapterContents read_adapter_contents(const std::string& dir) {
   AdapterContents contents;
   const std::string config_path = dir + "/adapter_config.json";
-  contents.config = parse_adapter_config(parse_json_strict(read_text_file(config_path), config_path), config_path);
+  contents.config = read_adapter_config(dir);
   const AdapterConfig& config = contents.config;
   const std::string path = dir + "/adapter_model.safetensors";
   const SafetensorsFile file = SafetensorsFile::open(path);

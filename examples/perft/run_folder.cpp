@@ -8,6 +8,7 @@
 #include <sstream>       // metrics lines
 #include <system_error>  // reasons
 
+#include "copy_file.hpp"
 #include "perft/io/atomic_file.hpp"
 #include "perft/io/json.hpp"
 #include "perft/io/mapped_file.hpp"
@@ -19,11 +20,15 @@ namespace fs = std::filesystem;
 namespace {
 
 constexpr const char* kCheckpointPrefix = "checkpoint-";
-/// What publishing the result may write.
-constexpr const char* kResultFiles[] = {"adapter_config.json",    "adapter_model.safetensors", "config.json",
-                                        "generation_config.json", "model.safetensors",         "tokenizer.json",
-                                        "tokenizer_config.json"};
 constexpr const char* kTemporaryPrefix = ".checkpoint-";
+
+/// What publishing a result may write, weights before the configuration that belongs to them.
+std::vector<std::string> result_files() {
+  std::vector<std::string> names = {"model.safetensors"};
+  names.insert(names.end(), std::begin(kFilesBesideWeights), std::end(kFilesBesideWeights));
+  names.insert(names.end(), {"adapter_model.safetensors", "adapter_config.json"});
+  return names;
+}
 
 std::optional<std::int64_t> step_of(const std::string& name) {
   const std::string prefix = kCheckpointPrefix;
@@ -79,7 +84,7 @@ void RunFolder::check_free(const std::string& model) const {
     const std::string name = entry.path().filename().string();
     check<IoError>(!step_of(name), path_, ": holds ", name, ", which the run would replace; give another --out");
   }
-  for (const char* name : kResultFiles) {
+  for (const std::string& name : result_files()) {
     check<IoError>(!fs::exists(file(name), ignored), path_, ": holds ", name,
                    ", which the run would replace; give another --out");
   }
@@ -145,6 +150,17 @@ void RunFolder::prune(std::int64_t keep, std::int64_t best) const {
     if (entry.path().filename().string().rfind(kTemporaryPrefix, 0) == 0) {
       fs::remove_all(entry.path(), error);
     }
+  }
+}
+
+void RunFolder::publish(std::int64_t step, bool whole_model) const {
+  const std::string from = checkpoint(step);
+  for (const std::string& name : result_files()) {
+    copy_if_there(from, path_, name);
+    const bool needed =
+        whole_model ? name == "model.safetensors" || name == "config.json" : name.starts_with("adapter_");
+    check<IoError>(!needed || fs::exists(file(name)), from, ": holds no ", name,
+                   ", the best state's; put the folder back, or train again with another --out");
   }
 }
 

@@ -42,6 +42,10 @@ class RunFolder {
   /// Removes all but the `keep` newest checkpoints and `best` (−1: none), and what an interrupted save left behind.
   void prune(std::int64_t keep, std::int64_t best) const;
 
+  /// Puts the result into the folder itself: the files of checkpoint-<step>, an adapter's or a whole model's. What is
+  /// there already stays untouched. Throws IoError if the checkpoint is gone and so is a file that the result needs.
+  void publish(std::int64_t step, bool whole_model) const;
+
   /// Drops the lines of metrics.jsonl that belong to steps after `step`; all of them if that is 0.
   void truncate_metrics(std::int64_t step) const;
 

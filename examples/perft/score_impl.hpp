@@ -1,166 +1,200 @@
 #pragma once
 // `perft score` for one compute type.
 
-#include <cmath>     // std::isfinite
-#include <deque>     // values that a writer points at
-#include <iostream>  // results
-#include <optional>  // labels
-#include <string>    // names
-#include <vector>    // tensors
+#include <algorithm>  // std::min
+#include <cmath>      // std::isfinite
+#include <cstdint>    // sizes
+#include <memory>     // the model
+#include <string>     // names
+#include <vector>     // tensors
 
-#include "engine.hpp"
-#include "perft/data/padded.hpp"
-#include "perft/io/safetensors.hpp"
-#include "perft/io/safetensors_writer.hpp"
+#include "advice.hpp"
+#include "engine_commands.hpp"
+#include "perft/models/load_model.hpp"
+#include "perft/peft/adapter_io.hpp"
 #include "perft/train/adamw.hpp"
 #include "perft/train/loss.hpp"
-#include "report_error.hpp"
 
 namespace perft::cli {
 
-/// The integer tensors of a batch file.
-struct BatchFile {
-  std::vector<std::int64_t> ids, mask, labels;
-  std::vector<std::int64_t> ids_shape, mask_shape, labels_shape;
-  bool has_labels = false;
-};
-
-BatchFile read_batch_file(const std::string& path);
-
-/// Named F32 results, written in the order added. Refuses numbers that are not finite.
-class ScoreOutput {
+template <ComputeType C>
+class Scoring {
  public:
-  template <class P>
-  void add(const std::string& name, std::vector<std::int64_t> shape, const P* values, std::int64_t n) {
-    std::vector<float>& stored = values_.emplace_back(static_cast<std::size_t>(n));
-    vec::convert(values, stored.data(), n);
-    for (const float value : stored) {
-      check<NonFiniteError>(std::isfinite(value), "result '", name, "' is not finite");
+  using P = Param<C>;
+
+  Scoring(const ScoreOptions& options, const ScoreInput& input)
+      : options_(options), input_(input), model_(build_model<C>(input.model.config, input.model.tensors)) {
+    if (input.adapter) {
+      load_adapter<C>(*model_, input.adapter->spec, options.adapter);
+    } else if (trains()) {
+      train_everything<C>(*model_);
     }
-    tensors_.push_back({name, DType::f32, std::move(shape), stored.data(), stored.size() * sizeof(float)});
+    parameters_ = trainable_parameters<C>(*model_);
+    coefficient_ = options.aux_coef.value_or(model_->config.router_aux_loss_coef);
   }
 
-  void add(const std::string& name, double value) { add(name, {1}, &value, 1); }
-
-  template <class P>
-  void add(const std::string& name, const Tensor<P>& tensor) {
-    add(name, {tensor.shape().begin(), tensor.shape().end()}, tensor.span().data(), tensor.numel());
+  std::optional<double> run() {
+    output_ = std::make_unique<ScoreOutput>(options_.output, headers());
+    const Batch& batch = input_.padded.batch;
+    LossOptions loss;
+    loss.lm_scale = input_.padded.has_labels ? 1.0 / static_cast<double>(batch.targets.size()) : 0.0;
+    loss.aux_weight = coefficient_;
+    const auto write = [this](const Tensor<C>& hidden) { write_logits(hidden); };
+    const Losses losses =
+        trains() ? accumulate_gradients<C>(*model_, batch, loss, write) : evaluate_loss<C>(*model_, batch, loss, write);
+    if (!input_.padded.has_labels) {
+      output_->commit();
+      return std::nullopt;
+    }
+    write_losses(losses);
+    for (Parameter<P>* parameter : options_.grads ? parameters_ : std::vector<Parameter<P>*>()) {
+      write_tensor(as_stored(*parameter, parameter->gradient_accumulator()));
+    }
+    AdamW<P> optimizer(parameters_);
+    for (step_ = 1; step_ <= options_.steps; ++step_) {
+      if (step_ > 1) {
+        for (Parameter<P>* parameter : parameters_) {
+          parameter->clear_gradient();
+        }
+        accumulate_gradients<C>(*model_, batch, loss);
+      }
+      const double norm = gradient_norm(parameters_);
+      write_number(norm);
+      optimizer.step(options_.lr, clip_factor(norm, options_.clip));
+      for (const Parameter<P>* parameter : parameters_) {
+        write_tensor(as_stored(*parameter, parameter->value()));
+      }
+      write_losses(evaluate_loss<C>(*model_, batch, loss));
+    }
+    output_->commit();
+    return losses.lm;
   }
-
-  void write(const std::string& path) const { write_safetensors(path, tensors_); }
 
  private:
-  std::deque<std::vector<float>> values_;
-  std::vector<TensorToWrite> tensors_;
+  bool trains() const { return options_.grads || options_.steps > 0; }
+
+  std::vector<TensorHeader> headers() const {
+    std::vector<TensorHeader> list;
+    const auto add = [&](const std::string& name, std::vector<std::int64_t> shape) {
+      list.push_back({name, DType::f32, std::move(shape)});
+    };
+    const auto add_parameters = [&](const std::string& prefix) {
+      for (const Parameter<P>* parameter : parameters_) {
+        std::vector<std::int64_t> shape(parameter->value().shape().begin(), parameter->value().shape().end());
+        if (parameter->stored_transposed()) {
+          std::swap(shape[0], shape[1]);
+        }
+        add(prefix + parameter->name(), std::move(shape));
+      }
+    };
+    const auto add_losses = [&](const std::string& prefix) {
+      for (const char* name : {"lm_loss", "aux_loss", "adapter_aux_loss", "loss"}) {
+        add(prefix + name, {1});
+      }
+    };
+    add("logits", {input_.rows, input_.padded.columns, model_->config.vocab_size});
+    if (input_.padded.has_labels) {
+      add_losses("");
+    }
+    if (options_.grads) {
+      add_parameters("grad.");
+    }
+    for (std::int64_t step = 1; step <= options_.steps; ++step) {
+      add("step" + std::to_string(step) + ".grad_norm", {1});
+      add_parameters("after" + std::to_string(step) + ".param.");
+      add_losses("after" + std::to_string(step) + ".");
+    }
+    return list;
+  }
+
+  /// The head over every position, a chunk at a time: logits of a whole batch would be its largest tensor by far.
+  /// Neighbours that stand for one token (padding) are computed once.
+  void write_logits(const Tensor<C>& hidden) {
+    const std::vector<std::int32_t>& source = input_.padded.logit_source;
+    const std::int64_t width = hidden.size(1);
+    const std::int64_t vocabulary = model_->config.vocab_size;
+    const std::int64_t chunk = perft::detail::cross_entropy_chunk<P>(vocabulary);
+    for (std::size_t cell = 0; cell < source.size();) {
+      std::vector<std::int32_t> tokens;
+      std::size_t end = cell;
+      for (; end < source.size(); ++end) {
+        if (tokens.empty() || source[end] != tokens.back()) {
+          if (std::ssize(tokens) == chunk) {
+            break;
+          }
+          tokens.push_back(source[end]);
+        }
+      }
+      Tensor<C> rows = Tensor<C>::empty({std::ssize(tokens), width});
+      for (std::size_t i = 0; i < tokens.size(); ++i) {
+        std::copy_n(hidden.data() + tokens[i] * width, width,
+                    rows.mutable_data() + static_cast<std::int64_t>(i) * width);
+      }
+      const Tensor<P> logits = model_->logits(rows);
+      for (std::int64_t row = -1; cell < end; ++cell) {
+        row += row < 0 || source[cell] != tokens[static_cast<std::size_t>(row)] ? 1 : 0;
+        write(logits.data() + row * vocabulary, vocabulary);
+      }
+    }
+  }
+
+  void write_losses(const Losses& losses) {
+    write_number(losses.lm);
+    write_number(losses.aux);
+    write_number(losses.adapter_aux);
+    write_number(losses.lm + coefficient_ * (losses.aux + losses.adapter_aux));
+  }
+
+  void write_number(double value) {
+    const P number = static_cast<P>(value);
+    write(&number, 1);
+  }
+
+  void write_tensor(const Tensor<P>& tensor) { write(tensor.span().data(), tensor.numel()); }
+
+  /// The next values of the tensor that is due, in pieces.
+  void write(const P* values, std::int64_t n) {
+    constexpr std::int64_t kPiece = 1 << 14;
+    float piece[kPiece];
+    for (std::int64_t begin = 0; begin < n; begin += kPiece) {
+      const std::int64_t count = std::min(kPiece, n - begin);
+      vec::convert(values + begin, piece, count);
+      if (!output_->write(piece, static_cast<std::size_t>(count))) {
+        refuse();
+      }
+    }
+  }
+
+  /// The tensor that is due holds a number that is not finite.
+  [[noreturn]] void refuse() {
+    const std::string& name = output_->name();
+    const std::string& dir = options_.adapter.empty() ? options_.model : options_.adapter;
+    const bool from_gradient = name.starts_with("grad.") || name == "step1.grad_norm";
+    const auto first = [&] { return model_->first_non_finite(input_.padded.batch).value_or("the head"); };
+    if (step_ > 0 && !from_gradient) {
+      fail<NonFiniteError>(dir, ": after step ", step_, ", ", name, " is not finite",
+                           name.ends_with("loss") ? "; the first such number appears in " + first() : "",
+                           "; lower --lr");
+    }
+    if (from_gradient) {
+      fail<NonFiniteError>(dir, ": ", name, " is not finite although the loss is; ", weights_advice<C>());
+    }
+    fail<NonFiniteError>(options_.model, ": ", name == "logits" ? "a logit" : name,
+                         " is not finite; the first such number appears in ", first(), "; ", weights_advice<C>());
+  }
+
+  const ScoreOptions& options_;
+  const ScoreInput& input_;
+  std::unique_ptr<CausalLm<C>> model_;
+  std::vector<Parameter<P>*> parameters_;
+  std::unique_ptr<ScoreOutput> output_;
+  double coefficient_ = 0;
+  std::int64_t step_ = 0;  // AdamW steps begun
 };
 
 template <ComputeType C>
-int score_with(const ScoreOptions& options) {
-  using P = Param<C>;
-  const BatchFile file = read_batch_file(options.input);
-  const auto model = load_model<C>(options.model);
-  const ModelConfig& config = model->config;
-  std::optional<IntegerTensor> labels;
-  if (file.has_labels) {
-    labels = IntegerTensor{file.labels, file.labels_shape};
-  }
-  const PaddedBatch padded = from_padded(options.input, {file.ids, file.ids_shape}, {file.mask, file.mask_shape},
-                                         labels, config.vocab_size, options.pad_rows);
-  const Batch& batch = padded.batch;
-  if (padded.columns > config.max_position_embeddings) {
-    note(options.input + ": rows of " + std::to_string(padded.columns) + " tokens are longer than the model's " +
-         std::to_string(config.max_position_embeddings));
-  }
-  const bool train = options.grads || options.steps > 0;
-  check<IoError>(padded.has_labels || !train, options.input, ": tensor 'labels' is missing; gradients need it");
-  if (!options.adapter.empty()) {
-    load_adapter<C>(*model, base_facts(config), options.adapter);
-  } else if (train) {
-    train_everything<C>(*model);
-  }
-
-  ScoreOutput output;
-  const auto bad = [&](const std::string& what) {
-    fail<NonFiniteError>(options.model, ": ", what, " is not finite; the first such number appears in ",
-                         model->first_non_finite(batch).value_or("the head"), "; check the weights or use --dtype f32");
-  };
-  {
-    NoRecording pause;
-    ForwardContext<C> context = model->context(batch);
-    const Tensor<P> logits = model->logits(model->forward(batch, context).value());
-    const std::int64_t vocabulary = config.vocab_size;
-    std::vector<float> all(padded.logit_source.size() * static_cast<std::size_t>(vocabulary));
-    for (std::size_t i = 0; i < padded.logit_source.size(); ++i) {
-      float* row = all.data() + i * static_cast<std::size_t>(vocabulary);
-      vec::convert(logits.data() + padded.logit_source[i] * vocabulary, row, vocabulary);
-      for (std::int64_t v = 0; v < vocabulary; ++v) {
-        if (!std::isfinite(row[v])) {
-          bad("a logit");
-        }
-      }
-    }
-    output.add("logits", {file.ids_shape[0], file.ids_shape[1], vocabulary}, all.data(),
-               static_cast<std::int64_t>(all.size()));
-  }
-  double lm = 0;
-  if (padded.has_labels) {
-    const double coefficient = options.aux_coef.value_or(config.router_aux_loss_coef);
-    LossOptions loss_options;
-    loss_options.lm_scale = 1.0 / static_cast<double>(batch.targets.size());
-    loss_options.aux_weight = coefficient;
-    const auto add_losses = [&](const std::string& prefix, const Losses& losses) {
-      const double total = losses.lm + coefficient * (losses.aux + losses.adapter_aux);
-      if (!std::isfinite(total)) {
-        bad("the loss");
-      }
-      output.add(prefix + "lm_loss", losses.lm);
-      output.add(prefix + "aux_loss", losses.aux);
-      output.add(prefix + "adapter_aux_loss", losses.adapter_aux);
-      output.add(prefix + "loss", total);
-    };
-    const std::vector<Parameter<P>*> parameters = trainable_parameters<C>(*model);
-    const auto clear_gradients = [&] {
-      for (Parameter<P>* parameter : parameters) {
-        parameter->clear_gradient();
-      }
-    };
-    Losses losses =
-        train ? accumulate_gradients<C>(*model, batch, loss_options) : evaluate_loss<C>(*model, batch, loss_options);
-    lm = losses.lm;
-    add_losses("", losses);
-    if (options.grads) {
-      for (Parameter<P>* parameter : parameters) {
-        output.add("grad." + parameter->name(), as_stored(*parameter, parameter->gradient_accumulator()));
-      }
-    }
-    AdamW<P> optimizer(parameters);
-    for (std::int64_t step = 1; step <= options.steps; ++step) {
-      if (step > 1) {
-        clear_gradients();
-        accumulate_gradients<C>(*model, batch, loss_options);
-      }
-      const double norm = gradient_norm(parameters);
-      output.add("step" + std::to_string(step) + ".grad_norm", norm);
-      optimizer.step(options.lr, clip_factor(norm, options.clip));
-      const std::string prefix = "after" + std::to_string(step) + ".";
-      for (const Parameter<P>* parameter : parameters) {
-        output.add(prefix + "param." + parameter->name(), as_stored(*parameter, parameter->value()));
-      }
-      add_losses(prefix, evaluate_loss<C>(*model, batch, loss_options));
-    }
-  }
-  output.write(options.output);
-  if (options.json) {
-    OrderedJson json = {{"rows", file.ids_shape[0]}, {"columns", padded.columns}};
-    if (padded.has_labels) {
-      json["targets"] = batch.targets.size();
-      json["lm_loss"] = lm;
-    }
-    std::cout << json.dump() << "\n";
-  } else if (padded.has_labels) {
-    std::cout << "lm_loss " << lm << " over " << batch.targets.size() << " targets\n";
-  }
-  return 0;
+std::optional<double> score_with(const ScoreOptions& options, const ScoreInput& input) {
+  return Scoring<C>(options, input).run();
 }
 
 }  // namespace perft::cli

@@ -5,21 +5,12 @@
 #include <string>   // paths
 #include <vector>   // tensors
 
+#include "finetune_session.hpp"
 #include "perft/io/safetensors.hpp"
 #include "perft/io/safetensors_writer.hpp"
 #include "perft/train/adamw.hpp"
 
 namespace perft::cli {
-
-/// Where a run stands after an optimizer step. Everything random is a function of (seed, step), so there is no more.
-struct RunProgress {
-  std::int64_t step = 0;        // optimizer steps done
-  std::int64_t best_step = -1;  // of the best validation loss; −1: none yet
-  double best_loss = 0;
-  double train_loss = 0;  // of the last step
-  double val_loss = 0;    // of the last validation
-  std::int64_t tokens = 0;
-};
 
 /// Moments are written as they lie in memory (adapters' B matrices transposed), in the parameters' type; so are the
 /// parameters themselves if `with_parameters` (the checkpoint's own weights are rounded).

@@ -233,6 +233,8 @@ config_folder("config-act", hidden_act="gelu")
 config_folder("config-layers", num_hidden_layers=3)
 config_folder("config-experts", num_experts=2)
 config_folder("config-eps", rms_norm_eps=0)
+config_folder("config-eos-far", eos_token_id=1 << 40)
+folder("generation-eos", lambda: model(**{"generation_config.json": b'{"eos_token_id": [260]}'}))
 config_folder("config-no-eos", eos_token_id=None)
 
 

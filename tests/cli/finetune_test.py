@@ -83,6 +83,8 @@ def methods():
         for key in ("tokens", "tokens_per_second", "train_loss", "best_val_loss", "trainable_parameters", "peak_rss_bytes",
                     "peak_anonymous_bytes", "wall_seconds"):
             check(isinstance(result.get(key), (int, float)), f"{method}: --json lacks {key}")
+        steps = [line for line in metrics(method) if "lr" in line]
+        check(all(line["activation_bytes"] > 0 for line in steps), f"{method}: no activations are kept for backward: {steps}")
     finetune("parallel", "--max-steps", "3", "--rank", "4", "--delta", "parallel")
     check(os.path.exists(os.path.join(work, "full", "model.safetensors")), "full: no hub checkpoint")
     inspect = subprocess.run([BINARY, "inspect", os.path.join(work, "full")], capture_output=True, text=True)
@@ -153,6 +155,14 @@ def shapes_of_resuming():
     before = open(weights, "rb").read()
     result = finetune("shape", "--resume")
     check(result["steps"] == 6 and open(weights, "rb").read() == before, "--resume without --max-steps does not take 6 steps")
+    finetune("e", "--max-steps", "3", method="perft-e")
+    result = finetune("e", "--max-steps", "4", "--experts", "8", "--resume", method="perft-e")
+    check(result["steps"] == 4, "perft-e: --experts with the base's number is another run when resumed")
+    result = finetune("e", "--max-steps", "5", "--resume", method="perft-e")
+    check(result["steps"] == 5, "perft-e: leaving --experts out is another run when resumed")
+    os.remove(os.path.join(work, "e", "run.toml"))
+    text = finetune("e", "--max-steps", "6", "--resume", ok=False, method="perft-e")
+    check("run.toml: is missing" in text, f"a run without run.toml: {text!r}")
     text = finetune("shape", "--max-steps", "2", "--resume", ok=False)
     check("has 6 steps and this one 2" in text, f"a shorter run is resumed: {text!r}")
     os.rename(os.path.join(work, "shape"), os.path.join(work, "moved"))

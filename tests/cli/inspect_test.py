@@ -160,12 +160,60 @@ def test_router(top):
         near(sum(other["shares"]), 1)
         assert other["shares"] != zero["shares"] and other["most_share"] == max(other["shares"])
         near(other["entropy"], -sum(s * math.log(s) for s in other["shares"] if s > 0) / math.log(4))
-        # Pooled over both layers: f and P are means of the layers'; layer 0's P is 1/4 everywhere. With P_1 unknown,
-        # 4 Σ (f_0 + f_1)/2 (P_0 + P_1)/2 = (aux_0 + aux_1 + 4 Σ f_0 P_1 + 4 Σ f_1 P_0) / 4, and the last sum is 2.
-        assert (2 + other["aux"] + 0 + 2) / 4 <= found["aux"] <= (2 + other["aux"] + 4 + 2) / 4
     assert "expert load" in inspect(folder, "--router", "--data", rows)
     threads = [inspect(folder, "--router", "--data", rows, "--threads", n, "--json") for n in ("1", "2")]
     assert threads[0] == threads[1]
+
+
+def forward_of_equal_tokens(tensors):
+    """Router probabilities of layers 0 and 1 where every token has the same embedding: attention then gives v, whatever q and k are."""
+    def values(name):
+        return struct.unpack(f"<{len(tensors[name][2]) // 4}f", tensors[name][2])
+
+    def times(name, x):
+        w = values(name)
+        return [sum(a * b for a, b in zip(w[row * len(x):(row + 1) * len(x)], x)) for row in range(len(w) // len(x))]
+
+    def norm(x):
+        scale = 1 / math.sqrt(sum(a * a for a in x) / len(x) + bad_files.CONFIG["rms_norm_eps"])
+        return [a * scale for a in x]
+
+    x, probabilities = values("model.embed_tokens.weight")[:bad_files.HIDDEN], []
+    for layer in range(bad_files.LAYERS):
+        prefix = f"model.layers.{layer}."
+        attended = times(f"{prefix}self_attn.o_proj.weight", times(f"{prefix}self_attn.v_proj.weight", norm(x)))
+        x = [a + b for a, b in zip(x, attended)]
+        h = norm(x)
+        powers = [math.exp(logit) for logit in times(f"{prefix}mlp.gate.weight", h)]
+        probabilities.append([power / sum(powers) for power in powers])
+        for expert in sorted(range(bad_files.EXPERTS), key=lambda e: (-probabilities[-1][e], e))[:2]:
+            gate, up = (times(f"{prefix}mlp.experts.{expert}.{name}_proj.weight", h) for name in ("gate", "up"))
+            out = times(f"{prefix}mlp.experts.{expert}.down_proj.weight", [g / (1 + math.exp(-g)) * u for g, u in zip(gate, up)])
+            x = [a + probabilities[-1][expert] * b for a, b in zip(x, out)]
+    return probabilities
+
+
+def test_pooled_loss(top):
+    """N sum_e f_e P_e with f and P over both layers' tokens, against a forward pass in Python. The two layers choose differently."""
+    tensors = bad_files.weights()
+    row = [((29 * i) % 13 - 6) / 5 for i in range(bad_files.HIDDEN)]
+    tensors["model.embed_tokens.weight"] = bad_files.tensor([bad_files.VOCAB, bad_files.HIDDEN], row * bad_files.VOCAB)
+    for layer in range(2):
+        gate = [((31 * i + 7 * layer) % 17 - 8) / 4 for i in range(bad_files.EXPERTS * bad_files.HIDDEN)]
+        tensors[f"model.layers.{layer}.mlp.gate.weight"] = bad_files.tensor([bad_files.EXPERTS, bad_files.HIDDEN], gate)
+    folder = write_folder(top, "pooled", bad_files.model(weights=bad_files.safetensors(tensors)))
+    rows = os.path.join(top, "pooled.json")
+    with open(rows, "wb") as out:
+        out.write(bad_files.FILES["rows.json"]())
+    found = inspect_json(folder, "--router", "--data", rows, "--dtype", "f64")["router"]
+    means = forward_of_equal_tokens(tensors)
+    chosen = [[0.5 if e in sorted(range(4), key=lambda i: -p[i])[:2] else 0 for e in range(4)] for p in means]
+    assert chosen[0] != chosen[1]
+    for layer in range(2):
+        assert found["layers"][layer]["shares"] == chosen[layer], (found["layers"][layer], chosen)
+        near(found["layers"][layer]["aux"], 2 * 4 * sum(f * p for f, p in zip(chosen[layer], means[layer])), 1e-9)
+    f, p = ([sum(pair) / 2 for pair in zip(*both)] for both in (chosen, means))
+    near(found["aux"], 2 * 4 * sum(a * b for a, b in zip(f, p)), 1e-9)
 
 
 def main():
@@ -175,6 +223,7 @@ def main():
         test_adapter(top)
         test_golden_adapters(top)
         test_router(top)
+        test_pooled_loss(top)
     print("inspect: models, shards, adapters and routers are described as they are")
 
 

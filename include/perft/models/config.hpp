@@ -6,6 +6,7 @@
 #include <optional>     // options that may be unset
 #include <string>       // names
 #include <string_view>  // names
+#include <utility>      // std::move
 #include <vector>       // eos ids
 
 #include "perft/core/error.hpp"
@@ -203,19 +204,25 @@ inline ModelConfig ModelConfig::parse(const Json& json, const std::string& where
   return c;
 }
 
-/// The ids at which generation stops: generation_config.json's eos_token_id (a number or a list) if the file and the
-/// key are there, else config.json's. Throws IoError as ModelConfig::load does.
-inline std::vector<std::int64_t> read_eos_ids(const std::string& dir) {
-  const std::filesystem::path folder(dir);
-  const std::string generation = (folder / "generation_config.json").string();
+/// generation_config.json's eos_token_id (a number or a list), nothing if the file or the key is not there. Throws
+/// IoError as ModelConfig::load does.
+inline std::optional<std::vector<std::int64_t>> generation_eos_ids(const std::string& dir) {
+  const std::string path = (std::filesystem::path(dir) / "generation_config.json").string();
   std::error_code ignored;
-  if (std::filesystem::exists(generation, ignored)) {
-    const Json json = parse_json_strict(read_text_file(generation), generation);
-    if (const auto ids = JsonFields(json, generation).integers_if("eos_token_id", 0)) {
-      return *ids;
-    }
+  if (!std::filesystem::exists(path, ignored)) {
+    return std::nullopt;
   }
-  return ModelConfig::load((folder / "config.json").string()).eos_token_ids;
+  const Json json = parse_json_strict(read_text_file(path), path);
+  return JsonFields(json, path).integers_if("eos_token_id", 0);
+}
+
+/// The ids at which generation stops: generation_config.json's, else config.json's. Throws IoError as
+/// ModelConfig::load does.
+inline std::vector<std::int64_t> read_eos_ids(const std::string& dir) {
+  if (auto ids = generation_eos_ids(dir)) {
+    return *std::move(ids);
+  }
+  return ModelConfig::load((std::filesystem::path(dir) / "config.json").string()).eos_token_ids;
 }
 
 }  // namespace perft::inline PERFT_ABI

@@ -8,6 +8,7 @@
 
 #include "perft/io/json.hpp"
 #include "perft/io/json_fields.hpp"
+#include "perft/io/mapped_file.hpp"  // read_text_file
 #include "perft/peft/adapter_spec.hpp"
 
 namespace perft::inline PERFT_ABI {
@@ -155,6 +156,12 @@ inline AdapterConfig parse_adapter_config(const Json& json, const std::string& w
   return config;
 }
 
+/// Reads and checks adapter_config.json of the folder `dir`. Throws IoError.
+inline AdapterConfig read_adapter_config(const std::string& dir) {
+  const std::string path = dir + "/adapter_config.json";
+  return parse_adapter_config(parse_json_strict(read_text_file(path), path), path);
+}
+
 /// Throws IoError if the adapter was made for another base.
 inline void check_base(const AdapterConfig& config, const BaseFacts& base, const std::string& where) {
   check<IoError>(config.base_model_type == base.model_type, where, ": base_model_type is ",
@@ -178,6 +185,13 @@ inline void check_base(const AdapterConfig& config, const BaseFacts& base, const
                      "] has ", config.spec.ranks[layer].size(), " numbers, expected one per expert (", experts, ")");
     }
   }
+}
+
+/// read_adapter_config and check_base.
+inline AdapterConfig read_adapter_config(const std::string& dir, const BaseFacts& base) {
+  AdapterConfig config = read_adapter_config(dir);
+  check_base(config, base, dir + "/adapter_config.json");
+  return config;
 }
 
 }  // namespace perft::inline PERFT_ABI

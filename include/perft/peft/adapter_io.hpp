@@ -10,7 +10,6 @@
 
 #include "perft/core/vec/bytes.hpp"
 #include "perft/io/atomic_file.hpp"
-#include "perft/io/mapped_file.hpp"
 #include "perft/io/safetensors.hpp"
 #include "perft/io/safetensors_writer.hpp"
 #include "perft/nn/parameter_list.hpp"
@@ -58,14 +57,6 @@ void save_adapter(Model& model, const AdapterSpec& spec, const BaseFacts& base, 
   write_text_atomically(dir + "/adapter_config.json", adapter_config_json(spec, base).dump(1) + "\n");
 }
 
-/// Reads adapter_config.json of `dir` and checks it against the base.
-inline AdapterConfig read_adapter_config(const std::string& dir, const BaseFacts& base) {
-  const std::string path = dir + "/adapter_config.json";
-  AdapterConfig config = parse_adapter_config(parse_json_strict(read_text_file(path), path), path);
-  check_base(config, base, path);
-  return config;
-}
-
 /// Fills the model's adapter parameters (attach()ed before) from a file. Strict: every tensor used exactly once;
 /// shapes, float dtypes and finiteness checked. Throws IoError naming file and tensor.
 template <ComputeType C, class Device = Cpu, class Model>
@@ -103,16 +94,22 @@ void load_adapter_weights(Model& model, const std::string& path) {
   }
 }
 
-/// attach() as the folder says, then load_adapter_weights. Returns what the folder said.
+/// attach() as `spec`, read from the folder `dir`, says, then load_adapter_weights.
 template <ComputeType C, class Device = Cpu, class Model>
-AdapterConfig load_adapter(Model& model, const BaseFacts& base, const std::string& dir) {
-  AdapterConfig config = read_adapter_config(dir, base);
+void load_adapter(Model& model, const AdapterSpec& spec, const std::string& dir) {
   try {
-    attach_zeros<C, Device>(model, config.spec);
+    attach_zeros<C, Device>(model, spec);
   } catch (const ValueError& error) {
     fail<IoError>(dir, "/adapter_config.json: ", error.what());
   }
   load_adapter_weights<C, Device>(model, dir + "/adapter_model.safetensors");
+}
+
+/// read_adapter_config, then load_adapter as the folder says. Returns what the folder said.
+template <ComputeType C, class Device = Cpu, class Model>
+AdapterConfig load_adapter(Model& model, const BaseFacts& base, const std::string& dir) {
+  AdapterConfig config = read_adapter_config(dir, base);
+  load_adapter<C, Device>(model, config.spec, dir);
   return config;
 }
 

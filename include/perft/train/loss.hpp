@@ -55,12 +55,20 @@ inline void read_aux(const LoadBalance* base, const LoadBalance* adapter, Losses
 
 }  // namespace detail
 
-/// Losses only; records nothing.
-template <ComputeType C, class Device = Cpu, class Model>
-Losses evaluate_loss(Model& model, const Batch& batch, const LossOptions& options) {
+/// What the losses do with the final hidden states [T, D] unless they are told otherwise.
+struct Unused {
+  template <class Hidden>
+  void operator()(const Hidden&) const {}
+};
+
+/// Losses only; records nothing. `on_hidden` is shown the final hidden states [T, D] before the loss: for whoever needs
+/// logits too.
+template <ComputeType C, class Device = Cpu, class Model, class OnHidden = Unused>
+Losses evaluate_loss(Model& model, const Batch& batch, const LossOptions& options, const OnHidden& on_hidden = {}) {
   NoRecording pause;
   ForwardContext<C, Device> context = detail::loss_context<C, Device>(model, batch, options);
   const Variable<C, Device> h = model.forward(batch, context);
+  on_hidden(h.value());
   Losses losses;
   CrossEntropyOutput<C, Device> scored =
       cross_entropy_forward(h.value(), model.head(), {batch.loss_rows, batch.targets}, options.lm_scale, false);
@@ -71,15 +79,17 @@ Losses evaluate_loss(Model& model, const Batch& batch, const LossOptions& option
 }
 
 /// d(lm + aux_weight · (aux + adapter_aux)) is added into the gradients of all trainable parameters.
-/// Throws NonFiniteError if the loss is not finite; nothing has been added then.
-template <ComputeType C, class Device = Cpu, class Model>
-Losses accumulate_gradients(Model& model, const Batch& batch, const LossOptions& options) {
+/// Throws NonFiniteError if the loss is not finite; nothing has been added then. `on_hidden` as evaluate_loss.
+template <ComputeType C, class Device = Cpu, class Model, class OnHidden = Unused>
+Losses accumulate_gradients(Model& model, const Batch& batch, const LossOptions& options,
+                            const OnHidden& on_hidden = {}) {
   using P = Param<C>;
   Tape tape;
   ForwardContext<C, Device> context = detail::loss_context<C, Device>(model, batch, options);
   Losses losses;
   Recording recording(tape);
   const Variable<C, Device> h = model.forward(batch, context);
+  on_hidden(h.value());
   const Variable<P, Device> lm =
       cross_entropy(h, model.head(), {batch.loss_rows, batch.targets}, options.lm_scale, &losses.lm);
   detail::read_aux(context.base_balance.get(), context.adapter_balance.get(), losses);

@@ -1,0 +1,69 @@
+#pragma once
+// The expert load of a base model, for one compute type.
+
+#include <cmath>    // std::isfinite
+#include <cstdint>  // counts
+#include <memory>   // statistics
+#include <span>     // rows of a batch
+#include <vector>   // layers
+
+#include "advice.hpp"
+#include "engine_commands.hpp"
+#include "perft/data/batch.hpp"
+#include "perft/models/load_model.hpp"
+
+namespace perft::cli {
+
+template <ComputeType C>
+void router_load(const ModelFiles& files, std::span<const EncodedRow> rows, RouterLoad& load) {
+  const ModelConfig& config = files.config;
+  const auto model = build_model<C>(config, files.tensors);
+  NoRecording pause;
+  std::vector<std::shared_ptr<LoadBalance>> layers;
+  for (std::size_t i = 0; i < model->layers.size(); ++i) {
+    layers.push_back(std::make_shared<LoadBalance>(config.num_experts));
+  }
+  constexpr std::int64_t kTokens = 2048;  // per batch: enough to fill the matrix products, little memory
+  for (std::size_t begin = 0; begin < rows.size();) {
+    std::size_t end = begin;
+    for (std::int64_t tokens = 0; end < rows.size() && tokens < kTokens; ++end) {
+      tokens += static_cast<std::int64_t>(rows[end].ids.size());
+    }
+    const Batch batch =
+        ragged_batch(rows.subspan(begin, end - begin), static_cast<std::int32_t>(begin), PadRows::ignore, 0, 0);
+    begin = end;
+    ForwardContext<C> context = model->context(batch);
+    Variable<C> x = embedding<C>(batch.ids, *model->embed_tokens);
+    for (std::size_t i = 0; i < layers.size(); ++i) {
+      context.layer = static_cast<std::int64_t>(i);
+      context.base_balance = layers[i];
+      x = model->layers[i]->forward(x, context);
+      if (!std::isfinite(layers[i]->value())) {
+        fail<NonFiniteError>(files.dir, ": the router of layer ", i,
+                             " gives numbers that are not finite; the first such number appears in ",
+                             model->first_non_finite(batch).value_or("the head"), "; ", weights_advice<C>());
+      }
+    }
+  }
+
+  std::vector<double> all_counts(static_cast<std::size_t>(config.num_experts));
+  std::vector<double> all_sums(all_counts.size());
+  double tokens = 0;
+  for (const auto& layer : layers) {
+    LayerLoad& out = load.layers.emplace_back();
+    const double choices = static_cast<double>(layer->rows() * config.num_experts_per_tok);
+    for (std::size_t e = 0; e < all_counts.size(); ++e) {
+      const auto count = static_cast<double>(layer->counts()[e]);
+      out.shares.push_back(count / choices);
+      all_counts[e] += count;
+      all_sums[e] += layer->sums()[e];
+    }
+    out.aux = layer->value();
+    tokens += static_cast<double>(layer->rows());
+  }
+  for (std::size_t e = 0; e < all_counts.size(); ++e) {
+    load.aux += static_cast<double>(config.num_experts) * all_counts[e] * all_sums[e] / (tokens * tokens);
+  }
+}
+
+}  // namespace perft::cli

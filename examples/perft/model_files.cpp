@@ -1,0 +1,57 @@
+// Opening model folders and encoding rows, compiled once for all commands.
+
+#include "model_files.hpp"
+
+#include "perft/data/prompt.hpp"
+#include "perft/data/rows.hpp"
+#include "perft/io/hub_folder.hpp"
+#include "perft/text/tokenizer.hpp"
+
+namespace perft::cli {
+
+ModelFiles ModelFiles::open(const std::string& dir) {
+  const HubFolder hub = HubFolder::open(dir);
+  const ModelConfig config = ModelConfig::parse(hub.config_json(), hub.config_path());
+  return {dir, hub.config_path(), config, CheckpointTensors::open(hub, config)};
+}
+
+BaseFacts base_facts(const ModelConfig& config) {
+  return {std::string(family_name(config.family)), config.hidden_size, config.num_hidden_layers, config.vocab_size,
+          config.num_experts};
+}
+
+std::int32_t end_of_row(const std::string& model, const ModelConfig& config) {
+  const std::vector<std::int64_t> ids = generation_eos_ids(model).value_or(config.eos_token_ids);
+  if (ids.empty()) {
+    return -1;
+  }
+  check<IoError>(ids.front() >= 0 && ids.front() < config.vocab_size, model, ": eos_token_id is ", ids.front(),
+                 ", expected an id in [0, ", config.vocab_size, "), the model's vocabulary; correct ",
+                 "generation_config.json or config.json");
+  return static_cast<std::int32_t>(ids.front());
+}
+
+std::vector<EncodedRow> encode_files(const std::string& model, const ModelConfig& config,
+                                     const std::vector<std::string>& files, const std::string& prompt,
+                                     const EncodeOptions& options, EncodeStats& stats) {
+  const PromptTemplate form = load_prompt_template(prompt);
+  const std::vector<Row> rows = read_rows(files);
+  const std::string tokenizer_path = model + "/tokenizer.json";
+  const Tokenizer tokenizer = Tokenizer::load(tokenizer_path);
+  std::vector<EncodedRow> encoded;
+  try {
+    encoded = encode_rows(tokenizer, form, rows, options, stats);
+  } catch (const ValueError& error) {
+    fail<IoError>(files.front(), ": ", error.what());
+  }
+  for (const EncodedRow& row : encoded) {
+    for (const std::int32_t id : row.ids) {
+      check<IoError>(id >= 0 && id < config.vocab_size, tokenizer_path, ": gives id ", id,
+                     ", expected ids below the model's vocab_size ", config.vocab_size,
+                     "; use the tokenizer of this model");
+    }
+  }
+  return encoded;
+}
+
+}  // namespace perft::cli
