@@ -4,6 +4,8 @@
 usage: check_text.py [TREE]
 """
 
+import os
+import pathlib
 import re
 import subprocess
 
@@ -19,6 +21,10 @@ RULES = [
 BINARY = re.compile(r".*\.(safetensors|bin|png|gz|json|jsonl|tsv)")
 
 
+# Where git is not there to ask: what .gitignore leaves out, and git's own folder.
+IGNORED = {".git", "build", "__pycache__", ".cache"}
+
+
 def files(top):
     """Every file that is, or would be, in the repository."""
     git = ["git", "-C", str(top), "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
@@ -26,7 +32,10 @@ def files(top):
     if listed.returncode == 0:
         names = [name for name in listed.stdout.split("\0") if name]
     else:
-        names = [p.relative_to(top).as_posix() for p in top.rglob("*")]
+        names = []
+        for folder, inner, found in os.walk(top):
+            inner[:] = [name for name in inner if name not in IGNORED]
+            names += [pathlib.Path(folder, name).relative_to(top).as_posix() for name in found]
     return sorted(name for name in names if (top / name).is_file())
 
 
