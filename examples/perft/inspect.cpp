@@ -17,10 +17,6 @@
 namespace perft::cli {
 namespace {
 
-std::string join(const std::vector<std::string>& items) {
-  return fmt::format("{}", fmt::join(items, ", "));
-}
-
 /// "8", or "4-16" where ranks differ.
 std::string rank_text(std::int64_t least, std::int64_t most) {
   return least == most ? std::to_string(least) : fmt::format("{}-{}", least, most);
@@ -47,7 +43,8 @@ void print_model(const ModelContents& m) {
   std::int64_t tensors = 0;
   for (std::size_t r = 0; r < kRoles.size(); ++r) {
     const RoleTotal& role = m.roles[r];
-    row(kRoles[r], role.tensors, role.parameters, role.bytes, role.tensors == 0 ? "tied" : join(role.dtypes));
+    row(kRoles[r], role.tensors, role.parameters, role.bytes,
+        role.tensors == 0 ? "tied" : fmt::format("{}", fmt::join(role.dtypes, ", ")));
     tensors += role.tensors;
   }
   row("total", tensors, m.parameters, m.bytes, "");
@@ -70,7 +67,7 @@ void print_adapter(const AdapterContents& a) {
                              spec.router_weights == perft::RouterWeights::kOwn ? "own" : "authors-olmoe");
   }
   if (!spec.targets.empty()) {
-    std::cout << "  targets " << join(spec.targets) << '\n';
+    std::cout << fmt::format("  targets {}\n", fmt::join(spec.targets, ", "));
   }
   const bool router = spec.method == perft::Method::kPerftR;
   std::cout << fmt::format("\n{:>5}  {:<22} {:>7} {:>6} {:>12} {:>11} {:>11}{}\n", "layer", "place", "experts", "rank",

@@ -112,6 +112,7 @@ TEST_CASE("a template file's errors name the file, the key and the placeholder",
         R"(p.json: train: unknown key "with_inputs", expected "with_input" and "without_input")");
   CHECK(message(R"({"train": {"with_input": 3}})") == R"(p.json: train: "with_input" is number, expected a string)");
   CHECK(message(R"({"eval": {}})") == R"(p.json: unknown key "eval", expected [train, evaluate, response_split])");
+  CHECK(message(R"({"a\nb": {}})") == R"(p.json: unknown key "a\nb", expected [train, evaluate, response_split])");
   CHECK(message("{}") == R"(p.json: no key "train", expected the templates that rows are trained on)");
   CHECK(message("[]") == "p.json: is array, expected an object");
   CHECK(message("{") == "p.json: not valid JSON at byte 2; fix or replace the file");

@@ -26,19 +26,6 @@ TEST_CASE("a mapped file shows the file's bytes and outlives other owners") {
                    [](char c, std::byte b) { return static_cast<std::byte>(c) == b; }));
 }
 
-TEST_CASE("hints never fail") {
-  const TempFolder folder;
-  const auto file = map_file(folder.write("f", std::string(10'000, 'a')));
-  errno = 0;
-  file->advise_willneed();
-  file->advise_willneed(5'000, 100);
-  file->advise_willneed(5'000, 1'000'000);
-  file->advise_willneed(20'000, 1);
-  file->advise_hugepages();
-  map_file(folder.write("empty", ""))->advise_willneed();
-  CHECK(errno == 0);
-}
-
 TEST_CASE("an empty file maps to no bytes") {
   const TempFolder folder;
   CHECK(map_file(folder.write("empty", ""))->bytes().empty());

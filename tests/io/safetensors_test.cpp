@@ -95,7 +95,8 @@ TEST_CASE("the data section may start at any byte and header order is free") {
     const std::string header =
         header_of({entry("b", "U8", "[1]", 4, 5), entry("a", "F32", "[1]", 0, 4)}) + std::string(padding, ' ');
     const auto file = SafetensorsFile::open(folder.write("f", safetensors_bytes(header, {"\0\0\x80\x3f!", 5})));
-    CHECK(file.find("a")->is_aligned(4) == ((8 + header.size()) % 4 == 0));
+    const auto address = reinterpret_cast<std::uintptr_t>(file.find("a")->data);
+    CHECK((address % 4 == 0) == ((8 + header.size()) % 4 == 0));
     CHECK(perft::read_as<float>(*file.find("a")) == std::vector<float>{1.0F});
     CHECK(file.tensors()[1].name == "b");
   }

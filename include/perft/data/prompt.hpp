@@ -90,7 +90,7 @@ inline PromptPair read_prompt_pair(const Json& object, const std::string& where,
                  ", expected an object with \"with_input\" and \"without_input\"");
   PromptPair pair;
   for (const auto& [key, value] : object.items()) {
-    check<IoError>(key == "with_input" || key == "without_input", where, ": unknown key ", quoted(key),
+    check<IoError>(key == "with_input" || key == "without_input", where, ": unknown key ", in_quotes(key),
                    ", expected \"with_input\" and \"without_input\"");
     check<IoError>(value.is_string(), where, ": \"", key, "\" is ", value.type_name(), ", expected a string");
   }
@@ -109,7 +109,7 @@ inline PromptPair read_prompt_pair(const Json& object, const std::string& where,
     for (const std::string& name : seen) {
       check<IoError>(
           name == "{instruction}" || (name == "{input}" && with_input) || (name == kOutputPlaceholder && train), where,
-          ": \"", key, "\": unknown placeholder ", quoted(name), ", expected {instruction}",
+          ": \"", key, "\": unknown placeholder ", in_quotes(name), ", expected {instruction}",
           with_input ? ", {input}" : "", train ? ", {output}" : "");
     }
     check<IoError>(count("{instruction}") > 0, where, ": \"", key, "\": {instruction} is missing");
@@ -132,7 +132,7 @@ inline PromptPair without_output(PromptPair train) {
 inline void check_prompt_keys(const Json& object, const std::string& where, std::initializer_list<const char*> known) {
   check<IoError>(object.is_object(), where, ": is ", object.type_name(), ", expected an object");
   for (const auto& [key, value] : object.items()) {
-    check<IoError>(std::find(known.begin(), known.end(), key) != known.end(), where, ": unknown key ", quoted(key),
+    check<IoError>(std::find(known.begin(), known.end(), key) != known.end(), where, ": unknown key ", in_quotes(key),
                    ", expected ", std::span(known.begin(), known.size()));
   }
 }

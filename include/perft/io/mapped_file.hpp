@@ -2,11 +2,10 @@
 // Read-only files: mapped into memory without copying (weights), or read whole (small text).
 
 #include <fcntl.h>     // open
-#include <sys/mman.h>  // mmap, madvise
+#include <sys/mman.h>  // mmap
 #include <sys/stat.h>  // fstat
 #include <unistd.h>    // close, read
 
-#include <algorithm>     // std::min
 #include <cerrno>        // errno
 #include <cstddef>       // std::byte
 #include <memory>        // shared mappings
@@ -41,13 +40,6 @@ class Descriptor {
   Descriptor& operator=(const Descriptor&) = delete;
 
   int get() const { return fd_; }
-
-  /// Gives the descriptor up; the caller closes it.
-  int release() {
-    const int fd = fd_;
-    fd_ = -1;
-    return fd;
-  }
 
  private:
   int fd_ = -1;
@@ -90,7 +82,7 @@ class MappedFile {
 
   ~MappedFile() {
     if (data_ != nullptr) {
-      ::munmap(address_of(data_), size_);
+      ::munmap(const_cast<std::byte*>(data_), size_);  // takes void*, and does not write
     }
   }
 
@@ -103,36 +95,7 @@ class MappedFile {
 
   std::span<const std::byte> bytes() const { return {data_, size_}; }
 
-  /// Asks the kernel to read [offset, offset + bytes) ahead; a hint, errors are ignored.
-  void advise_willneed(std::size_t offset = 0, std::size_t bytes = static_cast<std::size_t>(-1)) const {
-    advise(offset, bytes, MADV_WILLNEED);
-  }
-
-  /// Asks for huge pages, where the kernel has them for files; a hint, errors are ignored.
-  void advise_hugepages() const {
-#ifdef MADV_HUGEPAGE
-    advise(0, size_, MADV_HUGEPAGE);
-#endif
-  }
-
  private:
-  /// munmap and madvise take void*, though neither writes through it here.
-  static void* address_of(const std::byte* data) {
-    return const_cast<std::byte*>(data);
-  }
-
-  void advise(std::size_t offset, std::size_t bytes, int advice) const {
-    if (offset >= size_) {
-      return;
-    }
-    const auto page = static_cast<std::size_t>(::sysconf(_SC_PAGESIZE));
-    const std::size_t begin = offset / page * page;  // madvise wants a page-aligned start
-    const std::size_t end = offset + std::min(bytes, size_ - offset);
-    const int saved = errno;
-    (void)::madvise(address_of(data_ + begin), end - begin, advice);
-    errno = saved;
-  }
-
   std::string path_;
   const std::byte* data_ = nullptr;
   std::size_t size_ = 0;

@@ -24,7 +24,7 @@ namespace perft::inline PERFT_ABI {
 static_assert(std::endian::native == std::endian::little, "safetensors data is little-endian and used in place");
 
 /// One tensor inside a mapped file. `data` may have any alignment (the data section starts at any byte offset): copy
-/// out (std::memcpy, read_as) or check is_aligned before forming a T*.
+/// out (std::memcpy, read_as) or check the alignment before forming a T*.
 struct TensorEntry {
   std::string name;
   DType dtype = DType::f32;
@@ -35,8 +35,6 @@ struct TensorEntry {
   std::string path;                        // the file as opened, for messages
 
   std::int64_t elements() const { return static_cast<std::int64_t>(bytes / dtype_size(dtype)); }
-
-  bool is_aligned(std::size_t alignment) const { return reinterpret_cast<std::uintptr_t>(data) % alignment == 0; }
 };
 
 /// The DType safetensors calls `name`, if perft has it.
