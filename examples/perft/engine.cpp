@@ -20,7 +20,7 @@ Compute resolve_compute(const CommonOptions& options) {
 
 void apply_threads(const CommonOptions& options) {
   if (options.threads) {
-    ThreadPool::global().set_threads(*options.threads);
+    ThreadPool::set_global_threads(*options.threads);
   }
 }
 

@@ -70,8 +70,7 @@ class FinetuneRun {
       note(options_.out + ": no checkpoint to resume from, starting anew");
     }
     std::cout << trained_table(session_->trained_tensors(), base_parameters()) << "\n"
-              << data_table(data_, options_) << plan_table(plan, options_.batch_size, activation_budget(options_))
-              << std::flush;
+              << data_table(data_, options_) << plan_table(plan, options_, activation_budget(options_)) << std::flush;
     check<IoError>(std::cout.good(), "stdout: cannot write the tables before step 1; check the disk or the reading ",
                    "program");
     if (progress_.step < total_steps_) {
@@ -106,6 +105,11 @@ class FinetuneRun {
     ProgressBar bar;
     if (progress_.step == 0 && !data_.validation.empty()) {
       validate(metrics, bar);
+      if (const int signal = interrupted(); signal != 0) {
+        bar.clear();
+        note(options_.out + ": stopped by a signal before step 1; --resume starts the run");
+        return signal;
+      }
     }
     const std::vector<IndexRange> batches = pieces(static_cast<std::int64_t>(data_.train.size()), options_.batch_size);
     const auto per_epoch = static_cast<std::int64_t>(batches.size());
@@ -206,7 +210,13 @@ class FinetuneRun {
 
   /// Returns whether this is the best loss so far.
   bool validate(MetricsWriter& metrics, ProgressBar& bar) {
-    const ValidationResult result = session_->validate(data_.validation, options_.batch_size);
+    // Before step 1 there is nothing to lose: a signal is obeyed at once.
+    const bool at_start = progress_.step == 0;
+    const ValidationResult result =
+        session_->validate(data_.validation, options_.batch_size, [&] { return at_start && interrupted() != 0; });
+    if (result.stopped) {
+      return false;
+    }
     if (!std::isfinite(result.loss)) {
       fail<NonFiniteError>(
           options_.out, ": step ", progress_.step, ": the validation loss is not finite; such numbers first appear in ",

@@ -87,13 +87,18 @@ FinetuneData load_data(const FinetuneOptions& options, const ModelConfig& config
   return data;
 }
 
-std::string plan_table(const MicroBatchPlan& plan, std::int64_t batch_rows, std::int64_t budget) {
+std::string plan_table(const MicroBatchPlan& plan, const FinetuneOptions& options, std::int64_t budget) {
   const char* recompute = plan.recompute == Recompute::kNone     ? "nothing"
                           : plan.recompute == Recompute::kGateUp ? "the experts' gate and up projections"
                                                                  : "whole layers";
   const auto gb = [](std::int64_t bytes) { return static_cast<double>(bytes) * 1e-9; };
   return fmt::format("micro-batch        {:>14}   (of {} rows; {} computed again for backward)\n", plan.rows,
-                     batch_rows, recompute) +
+                     options.batch_size, recompute) +
+         (plan.rows < options.batch_size && *options.aux_coef != 0
+              ? fmt::format(
+                    "{:34}(aux is taken of {} rows at a time: give --micro-batch-size to repeat this elsewhere)\n", "",
+                    plan.rows)
+              : "") +
          fmt::format("activations     {:>14.3f} GB   (planned peak; budget {:.3f} GB{})\n", gb(plan.bytes), gb(budget),
                      plan.bytes > budget ? ", which even this exceeds: lower --micro-batch-size or --cutoff" : "");
 }

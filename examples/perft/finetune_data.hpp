@@ -24,7 +24,7 @@ struct FinetuneData {
 FinetuneData load_data(const FinetuneOptions& options, const ModelConfig& config);
 
 /// Rows of a micro-batch, what is recomputed, and the planned peak of activations beside the budget (bytes).
-std::string plan_table(const MicroBatchPlan& plan, std::int64_t batch_rows, std::int64_t budget);
+std::string plan_table(const MicroBatchPlan& plan, const FinetuneOptions& options, std::int64_t budget);
 
 /// One line per fact: rows, tokens, truncated, share of trained tokens, rows without EOS, …
 std::string data_table(const FinetuneData& data, const FinetuneOptions& options);

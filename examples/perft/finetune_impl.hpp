@@ -47,8 +47,9 @@ class Session final : public FinetuneSession {
     return result;
   }
 
-  ValidationResult validate(std::span<const EncodedRow> rows, std::int64_t batch_rows) override {
-    return trainer_->validate(rows, batch_rows);
+  ValidationResult validate(std::span<const EncodedRow> rows, std::int64_t batch_rows,
+                            const std::function<bool()>& stop) override {
+    return trainer_->validate(rows, batch_rows, stop);
   }
 
   std::optional<std::string> first_non_finite(const Batch& batch) override { return model_->first_non_finite(batch); }

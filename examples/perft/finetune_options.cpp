@@ -62,19 +62,12 @@ MicroBatchPlan resolve_options(FinetuneOptions& options, const ModelConfig& conf
   if (options.method == Method::perft_e && options.experts == 0) {
     options.experts = static_cast<int>(config.num_experts);  // so that giving the number changes nothing
   }
-  ActivationShape shape;
-  shape.width = config.hidden_size;
-  shape.q_width = config.num_attention_heads * config.head_dim;
-  shape.kv_width = config.num_key_value_heads * config.head_dim;
-  shape.heads = config.num_attention_heads;
-  shape.inner = config.intermediate_size;
-  shape.experts = config.num_experts;
-  shape.top_k = config.num_experts_per_tok;
-  shape.layers = config.num_hidden_layers;
-  shape.vocab = config.vocab_size;
-  shape.compute_bytes = *options.dtype == Compute::bf16 ? 2 : *options.dtype == Compute::f32 ? 4 : 8;
-  shape.param_bytes = *options.dtype == Compute::f64 ? 8 : 4;
+  const std::int64_t compute_bytes = *options.dtype == Compute::bf16 ? 2 : *options.dtype == Compute::f32 ? 4 : 8;
+  ActivationShape shape = activation_shape(config, compute_bytes, *options.dtype == Compute::f64 ? 8 : 4);
   shape.attention_trained = options.method == Method::lora || options.method == Method::full;
+  if (options.method != Method::full) {
+    shape.adapter = adapter_spec(options).kept_per_token(config.num_experts_per_tok);
+  }
   const std::int64_t most = options.micro_batch_size.value_or(options.batch_size);
   const std::int64_t fewest = options.micro_batch_size.value_or(1);  // a number asked for is kept
   const MicroBatchPlan plan =

@@ -1,11 +1,12 @@
 #pragma once
 // What a fine-tuning run asks of a model in training, whatever its compute type.
 
-#include <cstdint>   // counters
-#include <optional>  // no fault found
-#include <span>      // rows
-#include <string>    // folders
-#include <vector>    // trained tensors
+#include <cstdint>     // counters
+#include <functional>  // when to stop
+#include <optional>    // no fault found
+#include <span>        // rows
+#include <string>      // folders
+#include <vector>      // trained tensors
 
 #include "perft/core/batch.hpp"
 #include "perft/data/batch.hpp"
@@ -42,7 +43,8 @@ class FinetuneSession {
 
   /// As Trainer::step and Trainer::validate.
   virtual StepResult step(std::span<const EncodedRow> rows, std::uint64_t step, double lr) = 0;
-  virtual ValidationResult validate(std::span<const EncodedRow> rows, std::int64_t batch_rows) = 0;
+  virtual ValidationResult validate(std::span<const EncodedRow> rows, std::int64_t batch_rows,
+                                    const std::function<bool()>& stop) = 0;
 
   /// As CausalLm::first_non_finite.
   virtual std::optional<std::string> first_non_finite(const Batch& batch) = 0;

@@ -36,6 +36,7 @@
 #include "perft/core/shape.hpp"
 #include "perft/core/tensor.hpp"
 #include "perft/core/vec.hpp"
+#include "perft/core/vec/adamw_factors.hpp"
 #include "perft/core/vec/bytes.hpp"
 #include "perft/core/vec/half.hpp"
 #include "perft/core/vec/rows.hpp"

@@ -37,20 +37,6 @@ Batch long_batch(std::int64_t columns, std::int64_t vocab) {
   return batch;
 }
 
-ActivationShape shape_of(const ModelConfig& config) {
-  ActivationShape shape;
-  shape.width = config.hidden_size;
-  shape.q_width = config.num_attention_heads * config.head_dim;
-  shape.kv_width = config.num_key_value_heads * config.head_dim;
-  shape.heads = config.num_attention_heads;
-  shape.inner = config.intermediate_size;
-  shape.experts = config.num_experts;
-  shape.top_k = config.num_experts_per_tok;
-  shape.layers = config.num_hidden_layers;
-  shape.vocab = config.vocab_size;
-  return shape;
-}
-
 /// What is trained, and whether the first layer's attention is differentiated for it.
 struct Trained {
   const char* name;
@@ -84,9 +70,9 @@ void check_plan(const std::string& family, const Trained& trained) {
     engine.train_everything();
   }
   const Batch batch = long_batch(256, engine.config().vocab_size);
-  ActivationShape shape = shape_of(engine.config());
-  shape.compute_bytes = sizeof(C);
+  ActivationShape shape = activation_shape(engine.config(), sizeof(C), sizeof(Param<C>));
   shape.attention_trained = trained.attention;
+  shape.adapter = trained.spec ? trained.spec->kept_per_token(shape.top_k) : 0;
   for (const Recompute recompute : {Recompute::kNone, Recompute::kGateUp, Recompute::kLayer}) {
     LossOptions options;
     options.lm_scale = 1.0 / static_cast<double>(batch.targets.size());
@@ -126,6 +112,13 @@ std::int64_t floor_per_token(const ActivationShape& s) {
 
 TEST_CASE("a step's peak is what the plan says, within 15 %, for every recomputation: PERFT-R") {
   check_plan(adapter("perft-r", Method::kPerftR));
+}
+
+TEST_CASE("a step's peak is what the plan says, within 15 %, for every recomputation: PERFT-D of many experts") {
+  Trained many = adapter("perft-d", Method::kPerftD);
+  many.spec->experts = 24;
+  many.spec->rank = 16;
+  check_plan(many);
 }
 
 TEST_CASE("a step's peak is what the plan says, within 15 %, for every recomputation: PERFT-E") {

@@ -29,37 +29,18 @@ struct Accumulated {
   std::vector<double> gradients;
 };
 
-/// Accumulates `rows` in micro-batches of the given sizes, as training does.
+/// What Trainer::step accumulates over `rows` in micro-batches of `micro_batch`: a step with learning rate 0.
 template <class C>
-Accumulated accumulate(Engine<C>& engine, const std::vector<EncodedRow>& rows, const std::vector<std::size_t>& sizes,
-                       double coef, PadRows mode, bool training) {
-  const std::int64_t columns = perft::padded_columns(rows);
-  std::vector<perft::Batch> batches;
-  std::size_t begin = 0, targets = 0;
-  std::int64_t tokens = 0;
-  for (const std::size_t size : sizes) {
-    const auto part = std::span(rows).subspan(begin, size);
-    batches.push_back(perft::ragged_batch(part, static_cast<std::int32_t>(begin), mode, columns, 1));
-    targets += batches.back().targets.size();
-    tokens += perft::real_tokens(batches.back());
-    begin += size;
-  }
-  REQUIRE(begin == rows.size());
-  engine.clear_gradients();
-  Accumulated sum;
-  for (const perft::Batch& batch : batches) {
-    const double share = static_cast<double>(perft::real_tokens(batch)) / static_cast<double>(tokens);
-    perft::LossOptions options;
-    options.lm_scale = 1.0 / static_cast<double>(targets);
-    options.aux_weight = coef * share;
-    options.training = training;
-    options.seed = 9;
-    options.step = 2;
-    const perft::Losses losses = engine.accumulate(batch, options);
-    sum.lm += losses.lm;
-    sum.aux += share * losses.aux;
-    sum.adapter_aux += share * losses.adapter_aux;
-  }
+Accumulated accumulate(Engine<C>& engine, const std::vector<EncodedRow>& rows, std::int64_t micro_batch, double coef,
+                       PadRows mode) {
+  perft::TrainerOptions options;
+  options.aux_coefficient = coef;
+  options.pad_rows = mode;
+  options.pad_id = 1;
+  options.micro_batch = micro_batch;
+  options.seed = 9;
+  const perft::StepResult result = train_step(engine, rows, options, 2, 0.0);
+  Accumulated sum{result.lm, result.aux, result.adapter_aux, {}};
   for (const auto* parameter : engine.trained()) {
     const auto gradient = doubles(parameter->gradient());
     sum.gradients.insert(sum.gradients.end(), gradient.begin(), gradient.end());
@@ -67,8 +48,7 @@ Accumulated accumulate(Engine<C>& engine, const std::vector<EncodedRow>& rows, c
   return sum;
 }
 
-const std::vector<std::vector<std::size_t>> kSplits{
-    {16}, {8, 8}, {1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1}, {3, 1, 7, 5}, {15, 1}};
+const std::vector<std::int64_t> kMicroBatches{16, 8, 1, 3, 15};  // of 16 rows
 
 perft::AdapterSpec perft_r(double dropout) {
   perft::AdapterSpec spec;
@@ -115,21 +95,22 @@ TEMPLATE_TEST_CASE("without aux 1x16 = 2x8 = 16x1 micro-batches, with and withou
         Engine<TestType> engine(folder.path());
         engine.attach(spec);
         (void)randomise(engine.trained());
-        const auto whole = accumulate(engine, rows, kSplits[0], 0.0, mode, true);
-        for (const auto& split : std::span(kSplits).subspan(1)) {
-          INFO(perft::method_name(spec.method) << ", dropout " << dropout << ", " << split.size() << " micro-batches");
-          const auto parts = accumulate(engine, rows, split, 0.0, mode, true);
+        const auto whole = accumulate(engine, rows, 16, 0.0, mode);
+        for (const std::int64_t micro_batch : std::span(kMicroBatches).subspan(1)) {
+          INFO(perft::method_name(spec.method) << ", dropout " << dropout << ", micro-batches of " << micro_batch);
+          const auto parts = accumulate(engine, rows, micro_batch, 0.0, mode);
           CHECK(close(parts.lm, whole.lm, {.rel_to_max = tolerance}));
           CHECK(close(parts.gradients, whole.gradients, {.rel_to_max = tolerance}));
         }
         if (dropout > 0) {  // it is really on, and off outside training
-          const auto calm = accumulate(engine, rows, kSplits[0], 0.0, mode, false);
-          CHECK(std::abs(calm.lm - whole.lm) > 1e-4);
+          const perft::Batch batch = perft::ragged_batch(rows, 0, mode, perft::padded_columns(rows), 1);
+          const double calm = engine.evaluate(batch, whole_batch(batch, 0.0)).lm;
+          CHECK(std::abs(calm - whole.lm) > 1e-4);
           engine.detach();
           engine.attach(perft_r(0.0));
           (void)randomise(engine.trained());
           if (spec.method == perft::Method::kPerftR) {
-            CHECK(accumulate(engine, rows, kSplits[0], 0.0, mode, true).lm == calm.lm);
+            CHECK(close(accumulate(engine, rows, 16, 0.0, mode).lm, calm, {.rel_to_max = tolerance}));
           }
         }
       }
@@ -150,25 +131,24 @@ TEST_CASE("with aux every split is the reference's loss, aux weighted by shares 
   for (const bool hf : {false, true}) {
     reference::Problem problem{checkpoint.config, checkpoint.weights, adapter, params, {}};
     problem.pad_rows = hf ? reference::PadRows::hf : reference::PadRows::ignore;
-    for (const auto& split : {kSplits[0], kSplits[1], kSplits[2], kSplits[3]}) {
-      INFO((hf ? "hf, " : "ignore, ") << split.size() << " micro-batches");
+    for (const std::int64_t micro_batch : kMicroBatches) {
+      INFO((hf ? "hf" : "ignore") << ", micro-batches of " << micro_batch);
       std::vector<reference::RefBatch> parts;
       std::vector<double> shares;
       double tokens = 0;
-      std::size_t begin = 0;
-      for (const std::size_t size : split) {
+      for (std::size_t begin = 0; begin < rows.size(); begin += static_cast<std::size_t>(micro_batch)) {
+        const std::size_t end = std::min(rows.size(), begin + static_cast<std::size_t>(micro_batch));
         const std::vector<EncodedRow> part(rows.begin() + static_cast<std::ptrdiff_t>(begin),
-                                           rows.begin() + static_cast<std::ptrdiff_t>(begin + size));
+                                           rows.begin() + static_cast<std::ptrdiff_t>(end));
         parts.push_back(padded_rows(part, columns, 1, hf));
         shares.push_back(0);
         for (const EncodedRow& row : part) shares.back() += static_cast<double>(row.ids.size());
         tokens += shares.back();
-        begin += size;
       }
       for (double& share : shares) share /= tokens;
       DirectionalDerivatives derivatives(problem, parts, shares);
       const auto sum =
-          accumulate(engine, rows, split, checkpoint.config.aux_coef, hf ? PadRows::hf : PadRows::ignore, false);
+          accumulate(engine, rows, micro_batch, checkpoint.config.aux_coef, hf ? PadRows::hf : PadRows::ignore);
       CHECK(close(sum.lm + checkpoint.config.aux_coef * (sum.aux + sum.adapter_aux), derivatives.total(),
                   {.rel_to_max = 1e-12}));
       losses.push_back(sum.aux + sum.adapter_aux);

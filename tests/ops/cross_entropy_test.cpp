@@ -24,7 +24,7 @@ TEMPLATE_TEST_CASE("cross_entropy: several chunks give what one pass gives", "",
   using C = TestType;
   const std::int64_t vocabulary = 70001, tokens = 5;
   // Chunks of 64 rows in double and 119 in float: three and two.
-  const std::int64_t chunk = perft::detail::cross_entropy_chunk<C>(vocabulary);
+  const std::int64_t chunk = perft::cross_entropy_chunk(vocabulary, sizeof(C));
   ScoredTargets scored;
   for (std::int32_t i = 0; i < 150; ++i) {
     scored.rows.push_back(i * i % 5);
@@ -40,9 +40,9 @@ TEMPLATE_TEST_CASE("cross_entropy: several chunks give what one pass gives", "",
 }
 
 TEST_CASE("cross_entropy: a chunk is 32 MiB of logits, at least 64 rows") {
-  CHECK(perft::detail::cross_entropy_chunk<float>(32000) == 262);
-  CHECK(perft::detail::cross_entropy_chunk<double>(32000) == 131);
-  CHECK(perft::detail::cross_entropy_chunk<float>(1 << 20) == 64);
+  CHECK(perft::cross_entropy_chunk(32000, 4) == 262);
+  CHECK(perft::cross_entropy_chunk(32000, 8) == 131);
+  CHECK(perft::cross_entropy_chunk(1 << 20, 4) == 64);
 }
 
 TEST_CASE("cross_entropy: a table tied to the head gets both gradients") {

@@ -245,18 +245,27 @@ Tensor<T, Offset> zeros_like(const Tensor<T, Offset>& x) {
 // The optimiser.
 
 template <class P>
-void adamw_update(Tensor<P, Offset>& p, const Tensor<P, Offset>& gradient, Tensor<P, Offset>& m, Tensor<P, Offset>& v,
-                  const AdamWFactors<P>& factors) {
-  Tensor<P> value = host(p), first = host(m), second = host(v);
-  perft::adamw_update(value, host(gradient), first, second, factors);
-  assign(p, value);
-  assign(m, first);
-  assign(v, second);
+void adamw_update(const std::vector<AdamWItem<P, Offset>>& items) {
+  for (const AdamWItem<P, Offset>& item : items) {
+    Tensor<P> value = host(*item.value), m = host(*item.m), v = host(*item.v);
+    const Tensor<P> gradient = host(*item.gradient);
+    perft::adamw_update(std::vector<AdamWItem<P>>{{&value, &gradient, &m, &v, item.factors}});
+    assign(*item.value, value);
+    assign(*item.m, m);
+    assign(*item.v, v);
+  }
 }
 
 template <class P>
-double sum_of_squares(const Tensor<P, Offset>& gradient) {
-  return perft::sum_of_squares(host(gradient));
+double sum_of_squares(const std::vector<const Tensor<P, Offset>*>& tensors) {
+  std::vector<Tensor<P>> copies;
+  std::vector<const Tensor<P>*> pointers;
+  copies.reserve(tensors.size());
+  for (const Tensor<P, Offset>* tensor : tensors) {
+    copies.push_back(host(*tensor));
+    pointers.push_back(&copies.back());
+  }
+  return perft::sum_of_squares(pointers);
 }
 
 // Ops.

@@ -2,9 +2,11 @@
 // What tape, parameters and models need of a device beside accumulate(): free functions, overloaded like those of the
 // ops.
 
-#include <utility>  // std::move
+#include <cstddef>  // std::byte
+#include <cstdint>  // extents
 
 #include "perft/core/frozen_matrix.hpp"
+#include "perft/core/parallel.hpp"
 #include "perft/core/tensor.hpp"
 #include "perft/core/vec/bytes.hpp"
 
@@ -43,7 +45,12 @@ Tensor<T> to_host(Tensor<T> x) {
 template <class P>
 Tensor<P> widened_copy(const FrozenMatrix<Cpu>& matrix) {
   Tensor<P> value = Tensor<P>::empty({matrix.rows(), matrix.cols()});
-  vec::convert_bytes(matrix.data(), matrix.dtype(), value.mutable_data(), value.numel());
+  const auto* from = static_cast<const std::byte*>(matrix.data());
+  const auto size = static_cast<std::int64_t>(dtype_size(matrix.dtype()));
+  P* to = value.mutable_data();
+  parallel_for(value.numel(), std::int64_t{1} << 16, [&](std::int64_t begin, std::int64_t end) {
+    vec::convert_bytes(from + begin * size, matrix.dtype(), to + begin, end - begin);
+  });
   return value;
 }
 

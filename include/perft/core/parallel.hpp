@@ -3,16 +3,21 @@
 
 #include <algorithm>           // std::min
 #include <atomic>              // the shared task counter
+#include <cmath>               // std::ceil
 #include <condition_variable>  // sleeping workers
 #include <cstdint>             // std::int64_t
+#include <cstdio>              // control groups
 #include <exception>           // errors cross the join
 #include <memory>              // std::unique_ptr
 #include <mutex>               // job hand-over
+#include <string>              // control groups
+#include <system_error>        // a thread that cannot be made
 #include <thread>              // workers
 #include <type_traits>         // std::remove_reference_t
 #include <vector>              // workers
 
 #include "perft/core/config.hpp"
+#include "perft/core/error.hpp"
 
 namespace perft::inline PERFT_ABI {
 
@@ -27,15 +32,45 @@ class ThreadPool {
   ThreadPool(const ThreadPool&) = delete;
   ThreadPool& operator=(const ThreadPool&) = delete;
 
-  /// The pool every op uses; its size is `default_threads()` until `set_threads`.
+  /// The pool every op uses; its size is `default_threads()` until `set_threads` or `set_global_threads`.
   static ThreadPool& global() {
-    static ThreadPool pool(default_threads());
+    static ThreadPool pool(first_size());
     return pool;
   }
 
+  /// The size of the global pool from its first use on. Must not be called while a job runs. threads ≥ 1.
+  static void set_global_threads(int threads) {
+    first_size() = threads;
+    global().set_threads(threads);
+  }
+
+  /// As many as there are processors for this process: those it may run on, or its control group's quota if that is
+  /// less (rounded up).
   static int default_threads() {
     const unsigned n = std::thread::hardware_concurrency();
-    return n == 0 ? 1 : static_cast<int>(n);
+    const double quota = cpu_quota("/sys/fs/cgroup");
+    const double processors = n == 0 ? 1.0 : static_cast<double>(n);
+    return static_cast<int>(std::ceil(std::min(processors, quota > 0 ? quota : processors)));
+  }
+
+  /// Processors' worth of time that the control group at `folder` grants (version 2: cpu.max; version 1:
+  /// cpu/cpu.cfs_quota_us over cpu.cfs_period_us); 0 if it sets no limit.
+  static double cpu_quota(const std::string& folder) {
+    const auto numbers = [&](const char* name, double* values, int count) {
+      std::FILE* file = std::fopen((folder + name).c_str(), "r");
+      int read = 0;
+      while (file != nullptr && read < count && std::fscanf(file, "%lf", &values[read]) == 1) {
+        ++read;
+      }
+      if (file != nullptr) {
+        std::fclose(file);
+      }
+      return read == count;
+    };
+    double pair[2] = {};
+    const bool known = numbers("/cpu.max", pair, 2) ||
+                       (numbers("/cpu/cpu.cfs_quota_us", pair, 1) && numbers("/cpu/cpu.cfs_period_us", pair + 1, 1));
+    return known && pair[0] > 0 && pair[1] > 0 ? pair[0] / pair[1] : 0;
   }
 
   int threads() const { return static_cast<int>(workers_.size()) + 1; }
@@ -125,7 +160,24 @@ class ThreadPool {
     inside_job() = false;
   }
 
+  static int& first_size() {
+    static int size = default_threads();
+    return size;
+  }
+
+  /// If a thread cannot be made, those that were are joined: the pool is then of one thread.
   void start(int threads) {
+    try {
+      start_workers(threads);
+    } catch (const std::system_error& error) {
+      const std::size_t made = workers_.size();
+      stop();
+      fail<UnsupportedError>("threads: cannot start thread ", made + 2, " of ", threads, ": ", error.code().message(),
+                             "; use fewer threads");
+    }
+  }
+
+  void start_workers(int threads) {
     stopping_ = false;
     for (int t = 1; t < threads; ++t) {
       workers_.emplace_back([this, seen = generation_]() mutable {

@@ -3,7 +3,7 @@
 // an order fixed by its length alone. Pointers need only their element type's alignment.
 
 #include <array>    // Philox counters
-#include <cmath>    // std::exp
+#include <cmath>    // std::exp, std::sqrt
 #include <cstddef>  // std::size_t
 #include <cstdint>  // fixed-width integers
 #include <cstring>  // std::memmove
@@ -12,6 +12,7 @@
 #include "perft/core/config.hpp"
 #include "perft/core/dtype.hpp"
 #include "perft/core/rng.hpp"
+#include "perft/core/vec/adamw_factors.hpp"
 #include "perft/core/vec/half.hpp"
 #include "perft/core/vec/rows.hpp"
 
@@ -114,20 +115,6 @@ void mul(const T* a, const T* b, T* out, std::int64_t n) {
     for (std::int64_t i = 0; i < n; ++i) {
       out[i] = a[i] * b[i];
     }
-  }
-}
-
-/// Σ x[i].
-template <class T>
-T sum(const T* x, std::int64_t n) {
-  if constexpr (std::same_as<T, float>) {
-    return detail::rows().sum(x, n);
-  } else {
-    T s = 0;
-    for (std::int64_t i = 0; i < n; ++i) {
-      s += x[i];
-    }
-    return s;
   }
 }
 
@@ -243,6 +230,22 @@ void sum_outer(const T* const* coeff, const T* const* x, std::int64_t entries, T
         }
         rows[q * ld + i] += s;
       }
+    }
+  }
+}
+
+/// One AdamW step of n elements, in place: with ĝ = g · gradient, m += take1 (ĝ − m), v = keep2 v + take2 ĝ²,
+/// p = p · decay − step_size · m / (√v / root_bias2 + eps).
+template <class T>
+void adamw(T* p, const T* g, T* m, T* v, const AdamWFactors<T>& f, std::int64_t n) {
+  if constexpr (std::same_as<T, float>) {
+    detail::rows().adamw(p, g, m, v, f, n);
+  } else {
+    for (std::int64_t i = 0; i < n; ++i) {
+      const T grad = g[i] * f.gradient;
+      m[i] += f.take1 * (grad - m[i]);
+      v[i] = f.keep2 * v[i] + f.take2 * grad * grad;
+      p[i] = p[i] * f.decay - f.step_size * (m[i] / (std::sqrt(v[i]) / f.root_bias2 + f.eps));
     }
   }
 }

@@ -25,13 +25,13 @@ struct ScoredTargets {
   std::vector<std::int32_t> targets;  // [n] in [0, V)
 };
 
-namespace detail {
-
-/// Targets per chunk: about 32 MiB of logits, but at least 64 rows so that the head's weights are used often enough.
-template <class P>
-std::int64_t cross_entropy_chunk(std::int64_t vocabulary) {
-  return std::max<std::int64_t>(64, (std::int64_t{32} << 20) / (vocabulary * static_cast<std::int64_t>(sizeof(P))));
+/// Targets per chunk: about 32 MiB of logits of `bytes` each, but at least 64 rows so that the head's weights are used
+/// often enough.
+inline std::int64_t cross_entropy_chunk(std::int64_t vocabulary, std::int64_t bytes) {
+  return std::max<std::int64_t>(64, (std::int64_t{32} << 20) / (vocabulary * bytes));
 }
+
+namespace detail {
 
 /// For each chunk [begin, end) of targets: logits in place become softmax(logits), then visit(begin, end,
 /// probabilities, nll of the chunk).
@@ -40,7 +40,7 @@ void for_each_chunk(const Tensor<C>& h, const Weight<Param<C>>& head, const Scor
   using P = Param<C>;
   const auto n = static_cast<std::int64_t>(scored.targets.size());
   const std::int64_t vocabulary = head.rows();
-  const std::int64_t chunk = cross_entropy_chunk<P>(vocabulary);
+  const std::int64_t chunk = cross_entropy_chunk(vocabulary, sizeof(P));
   Tensor<P> logits = Tensor<P>::empty({std::min(chunk, n), vocabulary});
   std::vector<double> nll(static_cast<std::size_t>(std::min(chunk, n)));
   for (std::int64_t begin = 0; begin < n; begin += chunk) {

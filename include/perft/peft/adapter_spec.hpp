@@ -1,7 +1,7 @@
 #pragma once
 // AdapterSpec: which adapter, as a value. The command line, adapter_config.json and attach() all speak it.
 
-#include <algorithm>    // std::find
+#include <algorithm>    // std::find, std::max
 #include <array>        // names
 #include <cmath>        // std::isfinite
 #include <cstdint>      // sizes
@@ -72,6 +72,33 @@ struct AdapterSpec {
         return experts;
     }
     return experts;
+  }
+
+  /// Numbers that the adapter keeps for backward per token and layer, beside what the base keeps: A x of every slot,
+  /// and of PERFT-R's router the probabilities and the choice. `base_top_k`: experts a token goes through in the base.
+  std::int64_t kept_per_token(std::int64_t base_top_k) const {
+    std::int64_t largest = rank;
+    for (const auto& layer : ranks) {
+      for (const std::int64_t r : layer) {
+        largest = std::max(largest, r);
+      }
+    }
+    std::int64_t slots = 1;
+    std::int64_t routing = 0;
+    if (method == Method::kPerftD) {
+      slots = experts;
+    } else if (method == Method::kPerftR) {
+      slots = top_k;
+      routing = experts + 2 * top_k;
+    } else if (method == Method::kPerftE) {
+      slots = base_top_k;
+    } else if (method == Method::kLora) {
+      slots = 0;
+      for (const std::string& target : targets) {
+        slots += target == "gate_proj" || target == "up_proj" || target == "down_proj" ? base_top_k : 1;
+      }
+    }
+    return slots * largest + routing;
   }
 
   bool targets_role(std::string_view role) const {

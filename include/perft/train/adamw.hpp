@@ -1,15 +1,15 @@
 #pragma once
 // AdamW and gradient-norm clipping over a list of parameters.
 
-#include <algorithm>  // std::min
+#include <algorithm>  // std::min, std::upper_bound
 #include <cmath>      // std::sqrt, std::pow
 #include <cstdint>    // steps
 #include <numeric>    // std::accumulate
-#include <span>       // gradients
 #include <vector>     // state
 
 #include "perft/autograd/parameter.hpp"
 #include "perft/core/parallel.hpp"
+#include "perft/core/vec.hpp"
 
 namespace perft::inline PERFT_ABI {
 
@@ -20,64 +20,99 @@ struct AdamWOptions {
   double weight_decay = 0;
 };
 
-/// What one step of AdamW multiplies with, for a parameter in its t-th step.
-template <class P>
-struct AdamWFactors {
-  P gradient;    // clipping
-  P take1;       // 1 − β₁
-  P keep2;       // β₂
-  P take2;       // 1 − β₂
-  P step_size;   // lr / (1 − β₁ᵗ)
-  P root_bias2;  // √(1 − β₂ᵗ)
-  P eps;
-  P decay;  // 1 − lr · weight decay
+namespace detail {
+
+/// The chunks of 2^14 elements that several tensors are cut into, tensor by tensor: small ones share the threads too.
+class TensorChunks {
+ public:
+  static constexpr std::int64_t kSize = std::int64_t{1} << 14;
+
+  void add(std::int64_t elements) { ends_.push_back(count() + (elements + kSize - 1) / kSize); }
+
+  std::int64_t count() const { return ends_.empty() ? 0 : ends_.back(); }
+
+  /// Calls body(tensor, chunk, begin): the chunk's number and its first element within the tensor.
+  template <class Body>
+  void for_each(Body&& body) const {
+    parallel_for(count(), 1, [&](std::int64_t chunk, std::int64_t) {
+      const auto tensor = static_cast<std::size_t>(std::upper_bound(ends_.begin(), ends_.end(), chunk) - ends_.begin());
+      body(tensor, static_cast<std::size_t>(chunk), (chunk - (tensor == 0 ? 0 : ends_[tensor - 1])) * kSize);
+    });
+  }
+
+ private:
+  std::vector<std::int64_t> ends_;
 };
 
-/// AdamW's update of all elements: parameter p and moments m, v in place. A device needs this and sum_of_squares().
+/// Σ x² in double: eight sums, every eighth element each.
 template <class P>
-void adamw_update(Tensor<P>& p, const Tensor<P>& gradient, Tensor<P>& m, Tensor<P>& v, const AdamWFactors<P>& f) {
-  P* value = p.mutable_span().data();
-  P* first = m.mutable_span().data();
-  P* second = v.mutable_span().data();
-  const P* g = gradient.span().data();
-  parallel_for(p.numel(), std::int64_t{1} << 14, [&](std::int64_t begin, std::int64_t end) {
-    for (std::int64_t i = begin; i < end; ++i) {
-      const P grad = g[i] * f.gradient;
-      first[i] += f.take1 * (grad - first[i]);
-      second[i] = f.keep2 * second[i] + f.take2 * grad * grad;
-      value[i] = value[i] * f.decay - f.step_size * (first[i] / (std::sqrt(second[i]) / f.root_bias2 + f.eps));
+double sum_of_squares(const P* x, std::int64_t n) {
+  double sums[8] = {};
+  std::int64_t i = 0;
+  for (; i + 8 <= n; i += 8) {
+    for (std::int64_t lane = 0; lane < 8; ++lane) {
+      const auto value = static_cast<double>(x[i + lane]);
+      sums[lane] += value * value;
     }
+  }
+  for (; i < n; ++i) {
+    sums[0] += static_cast<double>(x[i]) * static_cast<double>(x[i]);
+  }
+  return ((sums[0] + sums[1]) + (sums[2] + sums[3])) + ((sums[4] + sums[5]) + (sums[6] + sums[7]));
+}
+
+}  // namespace detail
+
+/// A parameter's value, gradient and moments, and the factors of its step.
+template <class P, class Device = Cpu>
+struct AdamWItem {
+  Tensor<P, Device>* value;
+  const Tensor<P, Device>* gradient;
+  Tensor<P, Device>* m;
+  Tensor<P, Device>* v;
+  AdamWFactors<P> factors;
+};
+
+/// AdamW's update of all items in place. A device needs this and sum_of_squares().
+template <class P>
+void adamw_update(const std::vector<AdamWItem<P>>& items) {
+  detail::TensorChunks chunks;
+  for (const AdamWItem<P>& item : items) {
+    chunks.add(item.value->numel());
+  }
+  chunks.for_each([&](std::size_t i, std::size_t, std::int64_t begin) {
+    const AdamWItem<P>& item = items[i];
+    const std::int64_t n = std::min(detail::TensorChunks::kSize, item.value->numel() - begin);
+    vec::adamw(item.value->mutable_span().data() + begin, item.gradient->span().data() + begin,
+               item.m->mutable_data() + begin, item.v->mutable_data() + begin, item.factors, n);
   });
 }
 
-/// Σ g² in double, chunks of 2^14 elements in order.
+/// Σ x² over all tensors, in double, chunks of 2^14 elements in order.
 template <class P>
-double sum_of_squares(const Tensor<P>& gradient) {
-  constexpr std::int64_t kChunk = std::int64_t{1} << 14;
-  const std::span<const P> g = gradient.span();
-  const auto n = static_cast<std::int64_t>(g.size());
-  std::vector<double> partial(static_cast<std::size_t>((n + kChunk - 1) / kChunk));
-  parallel_for(n, kChunk, [&](std::int64_t begin, std::int64_t end) {
-    double sum = 0;
-    for (std::int64_t i = begin; i < end; ++i) {
-      const double value = static_cast<double>(g[static_cast<std::size_t>(i)]);
-      sum += value * value;
-    }
-    partial[static_cast<std::size_t>(begin / kChunk)] = sum;
+double sum_of_squares(const std::vector<const Tensor<P>*>& tensors) {
+  detail::TensorChunks chunks;
+  for (const Tensor<P>* tensor : tensors) {
+    chunks.add(tensor->numel());
+  }
+  std::vector<double> partial(static_cast<std::size_t>(chunks.count()));
+  chunks.for_each([&](std::size_t i, std::size_t chunk, std::int64_t begin) {
+    const std::int64_t n = std::min(detail::TensorChunks::kSize, tensors[i]->numel() - begin);
+    partial[chunk] = detail::sum_of_squares(tensors[i]->span().data() + begin, n);
   });
   return std::accumulate(partial.begin(), partial.end(), 0.0);
 }
 
-/// sqrt(Σ g²) over all parameters that have a gradient, in double, tensors in order.
+/// sqrt(Σ g²) over all parameters that have a gradient.
 template <class P, class Device = Cpu>
 double gradient_norm(const std::vector<Parameter<P, Device>*>& parameters) {
-  double total = 0;
+  std::vector<const Tensor<P, Device>*> gradients;
   for (const Parameter<P, Device>* parameter : parameters) {
     if (parameter->gradient().defined()) {
-      total += sum_of_squares(parameter->gradient());
+      gradients.push_back(&parameter->gradient());
     }
   }
-  return std::sqrt(total);
+  return gradients.empty() ? 0.0 : std::sqrt(sum_of_squares(gradients));
 }
 
 /// The factor clip_grad_norm_ multiplies gradients by: min(1, limit / (norm + 1e-6)); 1 if limit is 0 (no clipping).
@@ -102,10 +137,14 @@ class AdamW {
 
   /// One step with gradients multiplied by `factor` (clipping). Gradients are left as they are.
   void step(double lr, double factor = 1.0) {
+    std::vector<AdamWItem<P, Device>> items;
     for (std::size_t i = 0; i < parameters_.size(); ++i) {
       if (parameters_[i]->gradient().defined()) {
-        update(*parameters_[i], state_[i], lr, static_cast<P>(factor));
+        items.push_back(item(*parameters_[i], state_[i], lr, factor));
       }
+    }
+    if (!items.empty()) {
+      adamw_update(items);
     }
   }
 
@@ -114,7 +153,7 @@ class AdamW {
   std::vector<State>& state() { return state_; }
 
  private:
-  void update(Parameter<P, Device>& parameter, State& state, double lr, P factor) {
+  AdamWItem<P, Device> item(Parameter<P, Device>& parameter, State& state, double lr, double factor) {
     if (!state.m.defined()) {
       state.m = zeros_like(parameter.value());
       state.v = zeros_like(parameter.value());
@@ -122,15 +161,13 @@ class AdamW {
     ++state.steps;
     const double bias1 = 1 - std::pow(options_.beta1, static_cast<double>(state.steps));
     const double bias2 = 1 - std::pow(options_.beta2, static_cast<double>(state.steps));
-    const AdamWFactors<P> factors{factor,
-                                  static_cast<P>(1 - options_.beta1),
-                                  static_cast<P>(options_.beta2),
-                                  static_cast<P>(1 - options_.beta2),
-                                  static_cast<P>(lr / bias1),
-                                  static_cast<P>(std::sqrt(bias2)),
-                                  static_cast<P>(options_.eps),
-                                  static_cast<P>(1 - lr * options_.weight_decay)};
-    adamw_update(parameter.mutable_value(), parameter.gradient(), state.m, state.v, factors);
+    return {&parameter.mutable_value(),
+            &parameter.gradient(),
+            &state.m,
+            &state.v,
+            {static_cast<P>(factor), static_cast<P>(1 - options_.beta1), static_cast<P>(options_.beta2),
+             static_cast<P>(1 - options_.beta2), static_cast<P>(lr / bias1), static_cast<P>(std::sqrt(bias2)),
+             static_cast<P>(options_.eps), static_cast<P>(1 - lr * options_.weight_decay)}};
   }
 
   std::vector<Parameter<P, Device>*> parameters_;

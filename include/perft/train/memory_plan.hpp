@@ -4,7 +4,8 @@
 #include <algorithm>  // std::max, std::min
 #include <cstdint>    // sizes
 
-#include "perft/ops/moe_experts.hpp"  // HiddenPolicy
+#include "perft/ops/cross_entropy.hpp"  // chunks
+#include "perft/ops/moe_experts.hpp"    // HiddenPolicy
 
 namespace perft::inline PERFT_ABI {
 
@@ -22,20 +23,43 @@ struct ActivationShape {
   std::int64_t compute_bytes = 2;
   std::int64_t param_bytes = 4;
   bool attention_trained = false;  // LoRA on attention, or everything: the first layer is differentiated whole
+  bool clipped = false;            // clip_qkv: v before and after
+  std::int64_t adapter = 0;        // AdapterSpec::kept_per_token
 };
+
+/// The sizes of a model (ModelConfig) computing in types of these sizes, without an adapter.
+template <class Config>
+ActivationShape activation_shape(const Config& config, std::int64_t compute_bytes, std::int64_t param_bytes) {
+  ActivationShape shape;
+  shape.width = config.hidden_size;
+  shape.q_width = config.num_attention_heads * config.head_dim;
+  shape.kv_width = config.num_key_value_heads * config.head_dim;
+  shape.heads = config.num_attention_heads;
+  shape.inner = config.intermediate_size;
+  shape.experts = config.num_experts;
+  shape.top_k = config.num_experts_per_tok;
+  shape.layers = config.num_hidden_layers;
+  shape.vocab = config.vocab_size;
+  shape.compute_bytes = compute_bytes;
+  shape.param_bytes = param_bytes;
+  shape.clipped = config.clip_qkv.has_value();
+  return shape;
+}
 
 /// What is given up to save memory, from nothing to everything but the layers' inputs.
 enum class Recompute { kNone, kGateUp, kLayer };
 
 /// Bytes kept per token and layer between forward and backward: inputs of both norms (their results are formed again),
-/// q and k (or the q/k norm's inputs), v, attention output and its log-sum-exp, gate and up pre-activations, routing.
+/// q and k (or the q/k norm's inputs), v, attention output and its log-sum-exp, gate and up pre-activations,
+/// routing, the adapter's own.
 inline std::int64_t saved_bytes_per_token(const ActivationShape& s, Recompute recompute) {
   if (recompute == Recompute::kLayer) {
     return s.width * s.compute_bytes;
   }
   const std::int64_t hidden = recompute == Recompute::kNone ? 2 * s.top_k * s.inner * s.compute_bytes : 0;
-  return (2 * s.width + 2 * s.q_width + 2 * s.kv_width) * s.compute_bytes + hidden +
-         (s.heads + s.experts + s.top_k + 4) * s.param_bytes + 16 * s.top_k;
+  const std::int64_t kv_widths = s.clipped ? 3 : 2;
+  return (2 * s.width + 2 * s.q_width + kv_widths * s.kv_width) * s.compute_bytes + hidden +
+         (s.heads + s.experts + s.top_k + s.adapter + 4) * s.param_bytes + 16 * s.top_k;
 }
 
 /// Peak bytes of activations of a micro-batch of `tokens`: what is kept, and the larger of what the loss needs on top
@@ -46,11 +70,13 @@ inline std::int64_t activation_bytes(const ActivationShape& s, std::int64_t toke
   const std::int64_t per_layer = saved_bytes_per_token(s, recompute);
   const std::int64_t kept = recompute == Recompute::kLayer || s.attention_trained
                                 ? s.layers * per_layer
-                                : (s.layers - 1) * per_layer + s.width * s.compute_bytes;
-  const std::int64_t chunk = std::max<std::int64_t>(64, (std::int64_t{32} << 20) / (s.vocab * s.param_bytes));
+                                : (s.layers - 1) * per_layer + s.width * s.compute_bytes + s.adapter * s.param_bytes;
+  const std::int64_t chunk = cross_entropy_chunk(s.vocab, s.param_bytes);
   const std::int64_t loss = std::min(chunk, tokens) * (s.vocab + s.width) * s.param_bytes +
                             tokens * s.width * (s.param_bytes + s.compute_bytes);
-  std::int64_t layer = s.top_k * s.width * s.param_bytes + 4 * s.width * s.param_bytes + s.width * s.compute_bytes;
+  // Of the adapter: dz and the coefficients of dA and dB, each like z.
+  std::int64_t layer = s.top_k * s.width * s.param_bytes + 4 * s.width * s.param_bytes + s.width * s.compute_bytes +
+                       2 * s.adapter * s.param_bytes;
   if (recompute == Recompute::kGateUp) {
     layer += 2 * s.top_k * s.inner * s.compute_bytes;
   } else if (recompute == Recompute::kLayer) {

@@ -1,11 +1,12 @@
 #pragma once
 // The training loop's parts as one object: a step over an accumulated batch, and validation.
 
-#include <algorithm>  // std::min
-#include <cmath>      // std::sqrt
-#include <cstdint>    // seeds
-#include <span>       // rows
-#include <vector>     // batches
+#include <algorithm>   // std::min
+#include <cmath>       // std::sqrt
+#include <cstdint>     // seeds
+#include <functional>  // when to stop
+#include <span>        // rows
+#include <vector>      // batches
 
 #include "perft/data/batch.hpp"
 #include "perft/data/order.hpp"
@@ -46,6 +47,7 @@ struct ValidationResult {
   double loss = 0;            // lm, token mean over all rows, without aux
   double standard_error = 0;  // of `loss`, rows being the sampling unit (ratio estimator)
   std::int64_t targets = 0;
+  bool stopped = false;  // before all rows were seen: the rest is worth nothing
 };
 
 /// Trains whatever is trainable in `model`, which must outlive it. Throws UnsupportedError for a model whose router
@@ -94,8 +96,10 @@ class Trainer {
     return result;
   }
 
-  /// Mean loss over `rows`, in batches of `batch_rows` (which, with pad rows hf, set the padded length).
-  ValidationResult validate(std::span<const EncodedRow> rows, std::int64_t batch_rows) {
+  /// Mean loss over `rows`, in batches of `batch_rows` (which, with pad rows hf, set the padded length). `stop`, if
+  /// given, is asked before each micro-batch.
+  ValidationResult validate(std::span<const EncodedRow> rows, std::int64_t batch_rows,
+                            const std::function<bool()>& stop = {}) {
     ValidationResult result;
     std::vector<double> sums(rows.size());
     std::vector<double> counts(rows.size());
@@ -103,6 +107,10 @@ class Trainer {
     for (const IndexRange& range : pieces(static_cast<std::int64_t>(rows.size()), batch_rows)) {
       const auto part = rows.subspan(static_cast<std::size_t>(range.begin), static_cast<std::size_t>(range.size()));
       for (const Batch& batch : micro_batches(part)) {
+        if (stop && stop()) {
+          result.stopped = true;
+          return result;
+        }
         LossOptions options = loss_options(1);
         options.collect_aux = false;
         const Losses losses = evaluate_loss<C, Device>(model_, batch, options);

@@ -14,7 +14,7 @@
 #include "perft/models/causal_lm_fwd.hpp"
 #include "perft/models/config.hpp"
 #include "perft/peft/adapter_config.hpp"
-#include "perft/train/loss.hpp"
+#include "perft/train/trainer.hpp"
 
 namespace perft::inline PERFT_ABI {
 
@@ -79,6 +79,12 @@ class Engine {
 extern template class Engine<float>;
 extern template class Engine<double>;
 extern template class Engine<perft::bf16>;
+
+// Trainer::step of a fresh trainer.
+perft::StepResult train_step(Engine<float>& engine, const std::vector<perft::EncodedRow>& rows,
+                             const perft::TrainerOptions& options, std::uint64_t step, double lr);
+perft::StepResult train_step(Engine<double>& engine, const std::vector<perft::EncodedRow>& rows,
+                             const perft::TrainerOptions& options, std::uint64_t step, double lr);
 
 // Adapter folders, in float.
 perft::AdapterConfig load_adapter(Engine<float>& engine, const std::string& dir);

@@ -9,6 +9,7 @@
 #include "perft/core/cpu_features.hpp"
 #include "perft/core/dtype.hpp"
 #include "perft/core/rng.hpp"
+#include "perft/core/vec/adamw_factors.hpp"
 #include "perft/core/vec/half.hpp"
 
 namespace perft::inline PERFT_ABI {
@@ -19,7 +20,6 @@ namespace vec::detail {
 struct RowKernels {
   float (*dot)(const float*, const float*, std::int64_t);
   void (*multi_dot)(const float*, const float*, std::int64_t, std::int64_t, std::int64_t, float*);
-  float (*sum)(const float*, std::int64_t);
   float (*max)(const float*, std::int64_t);
   void (*axpy)(float, const float*, float*, std::int64_t);
   void (*multi_axpy)(const float*, const float*, std::int64_t, std::int64_t, std::int64_t, float*);
@@ -36,11 +36,16 @@ struct RowKernels {
   void (*float_to_bf16)(const void*, bf16*, std::int64_t);
   void (*round_to_bf16)(float*, std::int64_t);
   void (*half_to_float)(const void*, float*, std::int64_t);
+  void (*adamw)(float*, const float*, float*, float*, const AdamWFactors<float>&, std::int64_t);
 };
 
 namespace portable {
 inline constexpr int vector_bytes = 16;
+#if defined(__SSE__)
+#define PERFT_ROWS_SQRT(x) __builtin_ia32_sqrtps(x)
+#endif
 #include "perft/core/vec/rows.inc"
+#undef PERFT_ROWS_SQRT
 }  // namespace portable
 
 }  // namespace vec::detail
@@ -56,7 +61,9 @@ namespace perft::inline PERFT_ABI {
 
 namespace vec::detail::avx2 {
 inline constexpr int vector_bytes = 32;
+#define PERFT_ROWS_SQRT(x) __builtin_ia32_sqrtps256(x)
 #include "perft/core/vec/rows.inc"
+#undef PERFT_ROWS_SQRT
 }  // namespace vec::detail::avx2
 
 }  // namespace perft::inline PERFT_ABI
@@ -70,7 +77,9 @@ namespace perft::inline PERFT_ABI {
 
 namespace vec::detail::avx512 {
 inline constexpr int vector_bytes = 64;
+#define PERFT_ROWS_SQRT(x) __builtin_ia32_sqrtps512_mask(x, x, static_cast<unsigned short>(-1), 4)
 #include "perft/core/vec/rows.inc"
+#undef PERFT_ROWS_SQRT
 }  // namespace vec::detail::avx512
 
 }  // namespace perft::inline PERFT_ABI
