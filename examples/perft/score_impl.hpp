@@ -113,7 +113,7 @@ class Scoring {
     const std::vector<std::int32_t>& source = input_.padded.logit_source;
     const std::int64_t width = hidden.size(1);
     const std::int64_t vocabulary = model_->config.vocab_size;
-    const std::int64_t chunk = perft::detail::cross_entropy_chunk<P>(vocabulary);
+    const std::int64_t chunk = perft::cross_entropy_chunk(vocabulary, sizeof(P));
     for (std::size_t cell = 0; cell < source.size();) {
       std::vector<std::int32_t> tokens;
       std::size_t end = cell;

@@ -311,6 +311,24 @@ def signals_end_it():
         out, err = process.communicate(timeout=20)
         check(process.returncode == code and out == b"" and err == b"", f"signal {number} while loading: {process.returncode}")
         check(not os.path.exists(os.path.join(work, f"loading-{number}")), f"signal {number} while loading left a folder")
+    # During the validation before step 1, which takes seconds here: nothing is trained, and --resume starts the run.
+    many = os.path.join(work, "many.json")
+    with open(data) as rows, open(many, "w") as out:
+        json.dump(json.load(rows) * 100, out)
+    command = [BINARY, "finetune", "--model", model, "--data", many, "--out", os.path.join(work, "early"), "--method", "perft-r",
+               *[word if word != "8" else "4700" for word in COMMON], "--max-steps", "2"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    path = os.path.join(work, "early", "metrics.jsonl")
+    while not os.path.exists(path) and process.poll() is None:
+        time.sleep(0.001)
+    process.send_signal(signal.SIGTERM)
+    out, err = process.communicate(timeout=60)
+    check(process.returncode == 143 and out == b"" and err == b"", f"SIGTERM before step 1: {process.returncode} {err!r}")
+    check(os.path.getsize(path) == 0, "SIGTERM before step 1: the validation went on, or a step was taken")
+    resumed = subprocess.run([*command, "--resume"], capture_output=True, text=True)
+    check(resumed.returncode == 0 and json.loads(resumed.stdout.splitlines()[-1])["steps"] == 2,
+          f"resuming what was stopped before step 1: {resumed.returncode} {resumed.stderr}")
+
     command = [BINARY, "finetune", "--model", model, "--data", data, "--out", os.path.join(work, "term"), "--method", "perft-r",
                *COMMON, "--max-steps", "400"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
