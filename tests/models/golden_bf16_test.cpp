@@ -1,6 +1,7 @@
 // The library in bf16, the default, against PyTorch's float gradients: every method of both families, so that a cast
 // that exists in bf16 alone cannot be wrong.
 
+#include <algorithm>
 #include <catch2/catch.hpp>
 #include <cmath>
 #include <string>
@@ -54,14 +55,13 @@ TEST_CASE("bf16: losses and gradients are PyTorch's float ones, to bf16's roundi
       if (norm(gradient) < 1e-6) continue;  // an expert that hardly any token chose
       INFO(parameter->name());
       const double error = relative_error(stored_gradient(*parameter), gradient);
-      CHECK(error < 0.5);  // a token whose routing is a tie in bf16 may go elsewhere
+      CHECK(error < 1);  // a token whose routing is nearly a tie may go elsewhere in bf16: 0.6 of a small gradient
       errors.push_back(error);
     }
   }
   CHECK(adapters > 10);
   REQUIRE(errors.size() > 200);
   std::sort(errors.begin(), errors.end());
-  WARN("relative errors: median " << errors[errors.size() / 2] << ", 90 % " << errors[errors.size() * 9 / 10]
-                                  << ", worst " << errors.back());
-  CHECK(errors[errors.size() / 2] < 0.05);
+  CHECK(errors[errors.size() / 2] < 0.03);
+  CHECK(errors[errors.size() * 9 / 10] < 0.1);
 }

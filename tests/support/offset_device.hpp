@@ -258,12 +258,12 @@ void adamw_update(const std::vector<AdamWItem<P, Offset>>& items) {
 
 template <class P>
 double sum_of_squares(const std::vector<const Tensor<P, Offset>*>& tensors) {
-  std::vector<Tensor<P>> copies;
+  std::vector<Tensor<P>> on_host;
   std::vector<const Tensor<P>*> pointers;
-  copies.reserve(tensors.size());
+  on_host.reserve(tensors.size());
   for (const Tensor<P, Offset>* tensor : tensors) {
-    copies.push_back(host(*tensor));
-    pointers.push_back(&copies.back());
+    on_host.push_back(host(*tensor));
+    pointers.push_back(&on_host.back());
   }
   return perft::sum_of_squares(pointers);
 }

@@ -74,9 +74,9 @@ inline std::int64_t activation_bytes(const ActivationShape& s, std::int64_t toke
   const std::int64_t chunk = cross_entropy_chunk(s.vocab, s.param_bytes);
   const std::int64_t loss = std::min(chunk, tokens) * (s.vocab + s.width) * s.param_bytes +
                             tokens * s.width * (s.param_bytes + s.compute_bytes);
-  // Of the adapter: dz and the coefficients of dA and dB, each like z.
-  std::int64_t layer = s.top_k * s.width * s.param_bytes + 4 * s.width * s.param_bytes + s.width * s.compute_bytes +
-                       2 * s.adapter * s.param_bytes;
+  // Slots: the experts' gradient by (token, slot), or of the adapter dz and the coefficients of dA and dB, each like z.
+  const std::int64_t slots = std::max(s.top_k * s.width, 2 * s.adapter);
+  std::int64_t layer = (slots + 4 * s.width) * s.param_bytes + s.width * s.compute_bytes;
   if (recompute == Recompute::kGateUp) {
     layer += 2 * s.top_k * s.inner * s.compute_bytes;
   } else if (recompute == Recompute::kLayer) {
