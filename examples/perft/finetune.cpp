@@ -17,11 +17,12 @@
 #include "finetune_data.hpp"
 #include "finetune_options.hpp"
 #include "perft/io/atomic_file.hpp"
-#include "perft/train/metrics.hpp"
 #include "perft/train/progress.hpp"
 #include "perft/train/schedule.hpp"
 #include "run_folder.hpp"
+#include "run_log.hpp"
 #include "signals.hpp"
+#include "svg_chart.hpp"
 
 namespace perft::cli {
 
@@ -69,8 +70,10 @@ class FinetuneRun {
     if (resuming && !load_newest()) {
       note(options_.out + ": no checkpoint to resume from, starting anew");
     }
-    std::cout << trained_table(session_->trained_tensors(), base_parameters()) << "\n"
-              << data_table(data_, options_) << plan_table(plan, options_, activation_budget(options_)) << std::flush;
+    tables_ = {
+        {"What is trained", trained_table(session_->trained_tensors(), base_parameters())},
+        {"Data and plan", data_table(data_, options_) + plan_table(plan, options_, activation_budget(options_))}};
+    std::cout << tables_[0].second << "\n" << tables_[1].second << std::flush;
     check<IoError>(std::cout.good(), "stdout: cannot write the tables before step 1; check the disk or the reading ",
                    "program");
     if (progress_.step < total_steps_) {
@@ -97,14 +100,14 @@ class FinetuneRun {
  private:
   /// Trains from progress_.step to total_steps_. Returns the signal that stopped it, or 0.
   int train(bool resuming) {
-    write_text_atomically(folder_.file("run.toml"), resolved_config(options_).to_toml());
+    write_text_atomically(folder_.file(kOptionsFile), resolved_config(options_).to_toml());
     if (resuming) {
       folder_.truncate_metrics(progress_.step);
     }
-    MetricsWriter metrics(folder_.file("metrics.jsonl"), !resuming);
+    RunLog log(folder_, resuming && progress_.step > 0 ? progress_.step : -1, report_facts());
     ProgressBar bar;
     if (progress_.step == 0 && !data_.validation.empty()) {
-      validate(metrics, bar);
+      validate(log, bar);
       if (const int signal = interrupted(); signal != 0) {
         bar.clear();
         note(options_.out + ": stopped by a signal before step 1; --resume starts the run");
@@ -145,27 +148,28 @@ class FinetuneRun {
       first = false;
       const ProcessMemory memory = process_memory();
       peak_anonymous_ = std::max(peak_anonymous_, memory.anonymous);
-      metrics.write({{"step", progress_.step},
-                     {"epoch", epoch},
-                     {"lr", lr},
-                     {"train_loss", result.lm},
-                     {"aux_loss", result.aux},
-                     {"adapter_aux_loss", result.adapter_aux},
-                     {"grad_norm", result.gradient_norm},
-                     {"tokens", result.tokens},
-                     {"seconds", seconds},
-                     {"activation_bytes", static_cast<std::int64_t>(result.saved_bytes)},
-                     {"anonymous_bytes", memory.anonymous}});
+      log.write({{"step", progress_.step},
+                 {"epoch", epoch},
+                 {"lr", lr},
+                 {"train_loss", result.lm},
+                 {"aux_loss", result.aux},
+                 {"adapter_aux_loss", result.adapter_aux},
+                 {"grad_norm", result.gradient_norm},
+                 {"tokens", result.tokens},
+                 {"seconds", seconds},
+                 {"activation_bytes", static_cast<std::int64_t>(result.saved_bytes)},
+                 {"anonymous_bytes", memory.anonymous}});
       draw(bar, static_cast<double>(result.tokens) / seconds, seconds);
       const auto stepped = Clock::now();
       const bool last = progress_.step == total_steps_;
       bool save = last || progress_.step % options_.save_every == 0;
       if (!data_.validation.empty() && (last || progress_.step % options_.eval_every == 0)) {
-        save = validate(metrics, bar) || save;
+        save = validate(log, bar) || save;
       }
       const int signal = last ? 0 : interrupted();  // after validation, which may take long
       if (save || signal != 0) {
         save_state();
+        log.report(report_summary());
       }
       beside_steps_ += std::chrono::duration<double>(Clock::now() - stepped).count();
       ++steps_here_;
@@ -209,7 +213,7 @@ class FinetuneRun {
   }
 
   /// Returns whether this is the best loss so far.
-  bool validate(MetricsWriter& metrics, ProgressBar& bar) {
+  bool validate(RunLog& log, ProgressBar& bar) {
     // Before step 1 there is nothing to lose: a signal is obeyed at once.
     const bool at_start = progress_.step == 0;
     const ValidationResult result =
@@ -223,7 +227,7 @@ class FinetuneRun {
           first_non_finite_of_validation(), "; lower --lr or look at the weights and the data", kept_checkpoint());
     }
     progress_.val_loss = result.loss;
-    metrics.write({{"step", progress_.step}, {"val_loss", result.loss}, {"val_standard_error", result.standard_error}});
+    log.write({{"step", progress_.step}, {"val_loss", result.loss}, {"val_standard_error", result.standard_error}});
     if (!options_.json) {
       bar.clear();
       std::cout << "step " << progress_.step << ": validation loss " << result.loss << " ± " << result.standard_error
@@ -235,6 +239,27 @@ class FinetuneRun {
       progress_.best_loss = result.loss;
     }
     return best;
+  }
+
+  ReportFacts report_facts() const {
+    return {options_.out, {}, configuration_facts(options_), environment_facts(), tables_};
+  }
+
+  /// The large numbers of report.html.
+  std::vector<std::pair<std::string, std::string>> report_summary() const {
+    std::vector<std::pair<std::string, std::string>> summary{
+        {"step of " + std::to_string(total_steps_), std::to_string(progress_.step)},
+        {"train loss", short_number(progress_.train_loss)}};
+    if (!data_.validation.empty()) {
+      summary.push_back({"validation loss", short_number(progress_.val_loss)});
+    }
+    if (progress_.best_step >= 0) {
+      summary.push_back(
+          {"best validation loss, step " + std::to_string(progress_.best_step), short_number(progress_.best_loss)});
+    }
+    summary.push_back({"tokens per second", short_number(tokens_per_second_)});
+    summary.push_back({"GB of anonymous memory at most", short_number(static_cast<double>(peak_anonymous_) * 1e-9)});
+    return summary;
   }
 
   void save_state() {
@@ -315,6 +340,7 @@ class FinetuneRun {
   double smoothed_ = 0;
   double beside_steps_ = 0;  // seconds of validation and saving in this process
   std::int64_t steps_here_ = 0;
+  std::vector<std::pair<std::string, std::string>> tables_;  // printed before step 1: heading and text
 };
 
 }  // namespace

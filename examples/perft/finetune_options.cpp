@@ -90,7 +90,7 @@ TrainerOptions trainer_options(const FinetuneOptions& options, const MicroBatchP
   return out;
 }
 
-SavedRun::SavedRun(const RunFolder& folder) : path_(folder.file("run.toml")) {
+SavedRun::SavedRun(const RunFolder& folder) : path_(folder.file(kOptionsFile)) {
   check<IoError>(std::filesystem::exists(path_), path_, ": is missing, cannot tell what to resume; use another --out");
   options_ = read_run_config(path_);
 }

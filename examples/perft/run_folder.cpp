@@ -65,8 +65,9 @@ void RunFolder::create(const std::string& model) {
 void RunFolder::discard_unless_saved() const {
   if (checkpoints().empty()) {
     std::error_code ignored;
-    fs::remove(file("run.toml"), ignored);
-    fs::remove(file("metrics.jsonl"), ignored);
+    for (const char* name : {kOptionsFile, kMetricsFile, kReportFile, kEventFile}) {
+      fs::remove(file(name), ignored);
+    }
     for (auto folder = made_.rbegin(); folder != made_.rend(); ++folder) {
       fs::remove(*folder, ignored);  // refuses a folder that is not empty
     }
@@ -84,7 +85,9 @@ void RunFolder::check_free(const std::string& model) const {
     const std::string name = entry.path().filename().string();
     check<IoError>(!step_of(name), path_, ": holds ", name, ", which the run would replace; give another --out");
   }
-  for (const std::string& name : result_files()) {
+  std::vector<std::string> written = result_files();
+  written.insert(written.end(), {kReportFile, kEventFile});
+  for (const std::string& name : written) {
     check<IoError>(!fs::exists(file(name), ignored), path_, ": holds ", name,
                    ", which the run would replace; give another --out");
   }
@@ -92,7 +95,7 @@ void RunFolder::check_free(const std::string& model) const {
 
 bool RunFolder::holds_run() const {
   std::error_code ignored;  // a path below a file does not exist either
-  return fs::exists(file("run.toml"), ignored) || fs::exists(file("metrics.jsonl"), ignored) || !checkpoints().empty();
+  return fs::exists(file(kOptionsFile), ignored) || fs::exists(file(kMetricsFile), ignored) || !checkpoints().empty();
 }
 
 std::vector<std::int64_t> RunFolder::checkpoints() const {
@@ -165,7 +168,7 @@ void RunFolder::publish(std::int64_t step, bool whole_model) const {
 }
 
 void RunFolder::truncate_metrics(std::int64_t step) const {
-  const std::string path = file("metrics.jsonl");
+  const std::string path = file(kMetricsFile);
   if (!fs::exists(path)) {
     return;
   }

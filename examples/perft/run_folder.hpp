@@ -9,6 +9,12 @@
 
 namespace perft::cli {
 
+inline constexpr const char* kOptionsFile = "run.toml";
+inline constexpr const char* kMetricsFile = "metrics.jsonl";
+inline constexpr const char* kReportFile = "report.html";
+/// TensorBoard reads what has "tfevents" in its name.
+inline constexpr const char* kEventFile = "events.out.tfevents.perft";
+
 class RunFolder {
  public:
   explicit RunFolder(std::string path) : path_(std::move(path)) {}
@@ -20,7 +26,7 @@ class RunFolder {
   /// Makes the folder (with parents) for a new run. Throws IoError as check_free does, or if it cannot be made.
   void create(const std::string& model);
 
-  /// Takes back what a new run has written if it failed before its first checkpoint: run.toml, metrics.jsonl, and the
+  /// Takes back what a new run has written if it failed before its first checkpoint: the files named above, and the
   /// folders that create() made.
   void discard_unless_saved() const;
 
