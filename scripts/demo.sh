@@ -46,3 +46,4 @@ echo "== 3. What was learned"
 echo
 echo "== 4. Loss on the held-back rows"
 python3 scripts/demo_table.py "$demo/run/metrics.jsonl" "$demo/base/config.json"
+echo "The curves: $demo/run/report.html"

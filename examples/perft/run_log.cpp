@@ -42,7 +42,8 @@ std::vector<std::pair<std::string, std::string>> environment_facts() {
 
 std::vector<std::pair<std::string, std::string>> configuration_facts(const FinetuneOptions& options) {
   std::vector<std::pair<std::string, std::string>> rows;
-  for (const RunConfig::Entry& entry : resolved_config(options).entries()) {
+  const RunConfig config = resolved_config(options);
+  for (const RunConfig::Entry& entry : config.entries()) {
     rows.push_back({entry.name, RunConfig::value_text(entry.value)});
   }
   return rows;
@@ -66,7 +67,8 @@ void RunLog::write(const std::vector<MetricField>& fields) {
       continue;
     }
     const bool validation = name.starts_with("val_");
-    tags.push_back(validation ? "validation/" + std::string(name.substr(4)) : "train/" + std::string(name));
+    const std::string_view rest = name.substr(validation ? 4 : name.starts_with("train_") ? 6 : 0);
+    tags.push_back((validation ? "validation/" : "train/") + std::string(rest));
     const auto* integer = std::get_if<std::int64_t>(&value);
     numbers.push_back(integer != nullptr ? static_cast<double>(*integer) : std::get<double>(value));
   }

@@ -353,6 +353,34 @@ def signals_end_it():
     check(not os.path.exists(os.path.join(work, "piped")), "a closed stdout: a folder is left")
 
 
+def watched():
+    """report.html stands alone and grows with the run; TensorBoard's events are one per line of metrics.jsonl, resumed or not."""
+    def events(out):
+        with open(os.path.join(work, out, "events.out.tfevents.perft"), "rb") as file:
+            content = file.read()
+        count, at = 0, 0
+        while at < len(content):
+            at += 16 + int.from_bytes(content[at:at + 8], "little")
+            count += 1
+        check(at == len(content), f"{out}: the event file ends inside a record")
+        return count
+
+    finetune("watched", "--max-steps", "6")
+    with open(os.path.join(work, "watched", "report.html")) as file:
+        page = file.read()
+    check(page.startswith("<!doctype html>") and page.rstrip().endswith("</html>"), "report.html is no whole page")
+    check("http" not in page.replace("http-equiv", "") and "src=" not in page, "report.html refers to other files")
+    check(page.count("<svg") == 6 and page.count("<polyline") == 8, f"report.html: {page.count('<svg')} charts, "
+          f"{page.count('<polyline')} lines")
+    check("NaN" not in page and "nan" not in page.replace("finance", ""), "report.html holds NaN")
+    check(f"<b>{6}</b>" in page and "perft-r" in page and "mlp.perft.router" in page, "report.html lacks step, method or table")
+    check(events("watched") == 1 + len(metrics("watched")), "an event per line of metrics.jsonl, and the version")
+    finetune("watched", "--max-steps", "9", "--resume")
+    check(events("watched") == 1 + len(metrics("watched")), "after resuming: an event per line, and the version")
+    with open(os.path.join(work, "watched", "report.html")) as file:
+        check("<b>9</b>" in file.read(), "after resuming, report.html is the old one")
+
+
 def saved_adapter_is_the_best():
     import struct
     finetune("best", "--max-steps", "6")
@@ -372,7 +400,7 @@ def main():
     try:
         prepare()
         for part in (methods, repeats, resumes, shapes_of_resuming, losses_of_data_and_folders, tables_come_first,
-                     schedule_clip_and_decay, bf16_runs, signals_end_it, saved_adapter_is_the_best,
+                     schedule_clip_and_decay, bf16_runs, signals_end_it, watched, saved_adapter_is_the_best,
                      refuses_numbers_that_are_not_finite):
             part()
     finally:
