@@ -46,24 +46,17 @@ void router_load(const ModelFiles& files, std::span<const EncodedRow> rows, Rout
     }
   }
 
-  std::vector<double> all_counts(static_cast<std::size_t>(config.num_experts));
-  std::vector<double> all_sums(all_counts.size());
-  double tokens = 0;
+  LoadBalance pooled(config.num_experts);
   for (const auto& layer : layers) {
     LayerLoad& out = load.layers.emplace_back();
     const double choices = static_cast<double>(layer->rows() * config.num_experts_per_tok);
-    for (std::size_t e = 0; e < all_counts.size(); ++e) {
-      const auto count = static_cast<double>(layer->counts()[e]);
-      out.shares.push_back(count / choices);
-      all_counts[e] += count;
-      all_sums[e] += layer->sums()[e];
+    for (const std::int64_t count : layer->counts()) {
+      out.shares.push_back(static_cast<double>(count) / choices);
     }
     out.aux = layer->value();
-    tokens += static_cast<double>(layer->rows());
+    pooled.add(layer->rows(), layer->counts(), layer->sums());
   }
-  for (std::size_t e = 0; e < all_counts.size(); ++e) {
-    load.aux += static_cast<double>(config.num_experts) * all_counts[e] * all_sums[e] / (tokens * tokens);
-  }
+  load.aux = pooled.value();
 }
 
 }  // namespace perft::cli
