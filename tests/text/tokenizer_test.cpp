@@ -5,7 +5,6 @@
 #include <chrono>
 #include <span>
 #include <string>
-#include <thread>
 #include <utility>
 #include <vector>
 
@@ -263,22 +262,4 @@ TEST_CASE("a word of a megabyte takes n log n steps") {
     const std::string same(std::size_t{1} << 20, 'a');
     CHECK(tokenizer->decode(tokenizer->encode(same)) == same);
   }
-}
-
-TEST_CASE("one tokenizer serves several threads") {
-  const Json rows = golden("olmoe");
-  std::vector<std::string> wrong(4);
-  std::vector<std::thread> threads;
-  for (std::size_t t = 0; t < wrong.size(); ++t) {
-    threads.emplace_back([&, t] {
-      for (int repeat = 0; repeat < 3; ++repeat) {
-        for (const Json& row : rows) {
-          const auto& text = row.at("text").get_ref<const std::string&>();
-          if (olmoe().encode(text) != row.at("ids").get<Ids>()) wrong[t] = text;
-        }
-      }
-    });
-  }
-  for (std::thread& thread : threads) thread.join();
-  CHECK(wrong == std::vector<std::string>(4));
 }
