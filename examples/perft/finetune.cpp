@@ -70,6 +70,10 @@ class FinetuneRun {
     if (resuming && !load_newest()) {
       note(options_.out + ": no checkpoint to resume from, starting anew");
     }
+    if (options_.warmup >= total_steps_) {
+      note("--warmup " + std::to_string(options_.warmup) + ": the run has " + std::to_string(total_steps_) +
+           " steps, so the learning rate never reaches --lr");
+    }
     tables_ = {
         {"What is trained", trained_table(session_->trained_tensors(), base_parameters())},
         {"Data and plan", data_table(data_, options_) + plan_table(plan, options_, activation_budget(options_))}};

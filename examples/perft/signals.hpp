@@ -5,7 +5,8 @@
 
 namespace perft::cli {
 
-/// Handles both signals from now on, and ignores SIGPIPE: a reader that goes away is an error to report, not a death.
+/// Handles both signals from now on, and ignores SIGPIPE and SIGXFSZ: a reader that goes away and a file that may
+/// not grow are errors to report, not deaths.
 /// Call it first, on the main thread.
 void install_signal_handlers();
 

@@ -61,7 +61,9 @@ int run_tokenize(const TokenizeOptions& options, std::istream& in, std::ostream&
       out.flush();
       throw;
     }
+    check<IoError>(out.good(), "stdout: cannot write all results; check the disk or the reading program");
   }
+  check<IoError>(!in.bad(), "stdin: cannot be read; expected lines of JSON");
   out.flush();
   return 0;
 }

@@ -112,6 +112,23 @@ def cpu_seconds(command, data):
     return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
+def test_broken_streams():
+    """A full disk, a reader that went away and a stdin that cannot be read are one line and exit code 1, at once."""
+    command = [PERFT, "tokenize", "--model", os.path.join(TOKENIZERS, "olmoe")]
+    for out in ("/dev/full", "closed pipe"):
+        endless = subprocess.Popen(["yes", '"ok"'], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        read, write = os.pipe()
+        os.close(read)
+        sink = os.open("/dev/full", os.O_WRONLY) if out == "/dev/full" else write
+        done = subprocess.run(command, stdin=endless.stdout, stdout=sink, stderr=subprocess.PIPE, text=True, timeout=60)
+        endless.kill()
+        assert (done.returncode, done.stderr) == (1, "perft: error: stdout: cannot write all results; check the disk or the "
+                                                  "reading program\n"), (out, done)
+    with subprocess.Popen(command, stdin=os.open("/", os.O_RDONLY), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as folder:
+        out, err = folder.communicate(timeout=60)
+    assert (folder.returncode, out, err) == (1, "", "perft: error: stdin: cannot be read; expected lines of JSON\n"), (out, err)
+
+
 def corpus():
     """16 MB of question-answer rows, no two the same, as lines."""
     data = os.path.join(os.environ["PERFT_FIXTURES"], "..", "..", "demo", "data")
@@ -152,6 +169,7 @@ def main():
     test_golden()
     test_special_tokens()
     test_bad_lines()
+    test_broken_streams()
     test_dialogue()
     test_odd_bytes()
     print("tokenize: golden rows both ways;", test_speed())
