@@ -59,8 +59,7 @@ RunLog::RunLog(const RunFolder& folder, std::int64_t last_step, ReportFacts fact
 void RunLog::write(const std::vector<MetricField>& fields) {
   metrics_.write(fields);
   std::int64_t step = 0;
-  std::vector<std::string> tags;
-  std::vector<double> numbers;
+  std::vector<EventScalar> scalars;
   for (const auto& [name, value] : fields) {
     if (name == "step") {
       step = std::get<std::int64_t>(value);
@@ -68,13 +67,9 @@ void RunLog::write(const std::vector<MetricField>& fields) {
     }
     const bool validation = name.starts_with("val_");
     const std::string_view rest = name.substr(validation ? 4 : name.starts_with("train_") ? 6 : 0);
-    tags.push_back((validation ? "validation/" : "train/") + std::string(rest));
     const auto* integer = std::get_if<std::int64_t>(&value);
-    numbers.push_back(integer != nullptr ? static_cast<double>(*integer) : std::get<double>(value));
-  }
-  std::vector<EventScalar> scalars;
-  for (std::size_t i = 0; i < tags.size(); ++i) {
-    scalars.push_back({tags[i], numbers[i]});
+    scalars.push_back({(validation ? "validation/" : "train/") + std::string(rest),
+                       integer != nullptr ? static_cast<double>(*integer) : std::get<double>(value)});
   }
   events_.write(step, seconds_since_1970(), scalars);
 }

@@ -8,47 +8,13 @@
 #include <utility>
 #include <vector>
 
+#include "models/support/adapters.hpp"
 #include "models/support/cases.hpp"
 #include "models/support/engine.hpp"
 
 using namespace models_test;
 using perft::AdapterSpec;
 using perft::Method;
-
-namespace {
-
-AdapterSpec spec_with(Method method, std::int64_t experts, std::int64_t top_k) {
-  AdapterSpec spec;
-  spec.method = method;
-  spec.rank = 3;
-  spec.alpha = 5;
-  spec.experts = experts;
-  spec.top_k = top_k;
-  return spec;
-}
-
-AdapterSpec lora_with(std::vector<std::string> targets) {
-  AdapterSpec spec = spec_with(Method::kLora, 0, 0);
-  spec.targets = std::move(targets);
-  return spec;
-}
-
-struct Model {
-  io_test::TempFolder folder;
-
-  explicit Model(const std::string& config = small_olmoe()) {
-    (void)write_random_checkpoint(config, {}, folder.path());
-  }
-};
-
-template <class P>
-std::map<std::string, std::vector<double>> values_by_name(const std::vector<perft::Parameter<P>*>& parameters) {
-  std::map<std::string, std::vector<double>> values;
-  for (const auto* parameter : parameters) values[parameter->name()] = stored_value(*parameter);
-  return values;
-}
-
-}  // namespace
 
 TEST_CASE("initial values depend on seed and name alone: not on what else is attached, its order, or the type") {
   const Model model;

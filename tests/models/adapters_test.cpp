@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "models/support/adapters.hpp"
 #include "models/support/goldens.hpp"
 #include "ops/support/harness.hpp"
 
@@ -16,24 +17,6 @@ using perft::AdapterSpec;
 using perft::Method;
 
 namespace {
-
-AdapterSpec spec_with(Method method, std::int64_t experts, std::int64_t top_k,
-                      perft::DeltaForm delta = perft::DeltaForm::kLora) {
-  AdapterSpec spec;
-  spec.method = method;
-  spec.delta = delta;
-  spec.rank = 3;
-  spec.alpha = 5;
-  spec.experts = experts;
-  spec.top_k = top_k;
-  return spec;
-}
-
-AdapterSpec lora_with(std::vector<std::string> targets) {
-  AdapterSpec spec = spec_with(Method::kLora, 0, 0);
-  spec.targets = std::move(targets);
-  return spec;
-}
 
 std::vector<AdapterSpec> every_method() {
   std::vector<AdapterSpec> all{
@@ -50,21 +33,6 @@ std::vector<AdapterSpec> every_method() {
   all.back().router_weights = perft::RouterWeights::kAuthorsOlmoe;
   all.back().dropout = 0.25;
   return all;
-}
-
-struct Model {
-  io_test::TempFolder folder;
-
-  explicit Model(const std::string& config = small_olmoe()) {
-    (void)write_random_checkpoint(config, {}, folder.path());
-  }
-};
-
-template <class P>
-std::map<std::string, std::vector<double>> values_by_name(const std::vector<perft::Parameter<P>*>& parameters) {
-  std::map<std::string, std::vector<double>> values;
-  for (const auto* parameter : parameters) values[parameter->name()] = stored_value(*parameter);
-  return values;
 }
 
 }  // namespace

@@ -97,6 +97,11 @@ struct Sizes {
   /// From there to the frozen router's choice.
   Nodes router_half() const { return {norm(D), frozen_linear(), routing(N, K)}; }
 
+  /// PERFT-R, top-2 of 4, from its router to the residual sum.
+  Nodes perft_r(bool of_norm) const {
+    return {trained_linear(D, of_norm), routing(4, 2), low_rank(2, true, of_norm), nothing("add"), nothing("add")};
+  }
+
   Nodes end(bool trained = false) const { return {norm(D), head(trained)}; }
 };
 
@@ -166,11 +171,7 @@ TEMPLATE_TEST_CASE("PERFT-R on OLMoE keeps exactly these bytes, and nothing belo
   c.engine->attach(spec_of(perft::Method::kPerftR));
   const Sizes& s = c.sizes;
   // Attention, norms, base router and experts of layer 0 feed no trainable tensor.
-  const auto adapter = [&](bool of_norm) {
-    return Nodes{s.trained_linear(s.D, of_norm), s.routing(4, 2), s.low_rank(2, true, of_norm), s.nothing("add"),
-                 s.nothing("add")};
-  };
-  c.check(sequence(adapter(false), s.attention_half(), s.router_half(), s.experts(false), adapter(true), s.end()),
+  c.check(sequence(s.perft_r(false), s.attention_half(), s.router_half(), s.experts(false), s.perft_r(true), s.end()),
           {.experts = 1});
 }
 
@@ -179,11 +180,7 @@ TEMPLATE_TEST_CASE("PERFT-R on Mixtral keeps q, k of its few heads and the renor
   Case<TestType> c(false);
   c.engine->attach(spec_of(perft::Method::kPerftR));
   const Sizes& s = c.sizes;
-  const auto adapter = [&](bool of_norm) {
-    return Nodes{s.trained_linear(s.D, of_norm), s.routing(4, 2), s.low_rank(2, true, of_norm), s.nothing("add"),
-                 s.nothing("add")};
-  };
-  c.check(sequence(adapter(false), s.attention_half(), s.router_half(), s.experts(false), adapter(true), s.end()),
+  c.check(sequence(s.perft_r(false), s.attention_half(), s.router_half(), s.experts(false), s.perft_r(true), s.end()),
           {.experts = 1});
 }
 

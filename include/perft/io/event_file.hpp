@@ -117,7 +117,7 @@ inline std::size_t bytes_up_to(std::string_view file, std::int64_t last) {
 }  // namespace detail
 
 /// One named number of an event.
-using EventScalar = std::pair<std::string_view, double>;
+using EventScalar = std::pair<std::string, double>;
 
 /// Appends events to a file whose name must hold "tfevents". One write(2) per event.
 class EventFile {
