@@ -16,6 +16,7 @@
 #include "engine_commands.hpp"
 #include "finetune_data.hpp"
 #include "finetune_options.hpp"
+#include "memory_use.hpp"
 #include "perft/io/atomic_file.hpp"
 #include "perft/train/progress.hpp"
 #include "perft/train/schedule.hpp"
@@ -150,8 +151,6 @@ class FinetuneRun {
         tokens_per_second_ = static_cast<double>(timed_tokens) / timed_seconds;
       }
       first = false;
-      const ProcessMemory memory = process_memory();
-      peak_anonymous_ = std::max(peak_anonymous_, memory.anonymous);
       log.write({{"step", progress_.step},
                  {"epoch", epoch},
                  {"lr", lr},
@@ -162,7 +161,7 @@ class FinetuneRun {
                  {"tokens", result.tokens},
                  {"seconds", seconds},
                  {"activation_bytes", static_cast<std::int64_t>(result.saved_bytes)},
-                 {"anonymous_bytes", memory.anonymous}});
+                 {"anonymous_bytes", memory_.now()}});
       draw(bar, static_cast<double>(result.tokens) / seconds, seconds);
       const auto stepped = Clock::now();
       const bool last = progress_.step == total_steps_;
@@ -262,7 +261,7 @@ class FinetuneRun {
           {"best validation loss, step " + std::to_string(progress_.best_step), short_number(progress_.best_loss)});
     }
     summary.push_back({"tokens per second", short_number(tokens_per_second_)});
-    summary.push_back({"GB of anonymous memory at most", short_number(static_cast<double>(peak_anonymous_) * 1e-9)});
+    summary.push_back({"GB of anonymous memory at most", short_number(static_cast<double>(memory_.peak()) * 1e-9)});
     return summary;
   }
 
@@ -300,7 +299,7 @@ class FinetuneRun {
     const double beside = steps_here_ > 0 ? beside_steps_ / static_cast<double>(steps_here_) : 0.0;
     progress.seconds_left = (smoothed_ + beside) * static_cast<double>(total_steps_ - progress_.step);
     progress.loss = progress_.train_loss;
-    progress.memory_bytes = peak_anonymous_;
+    progress.memory_bytes = memory_.peak();
     bar.draw(progress, progress_.step == total_steps_);
   }
 
@@ -317,9 +316,8 @@ class FinetuneRun {
       trainable += tensor.parameters;
     }
     json["trainable_parameters"] = trainable;
-    const ProcessMemory memory = process_memory();
-    json["peak_rss_bytes"] = memory.peak_rss;
-    json["peak_anonymous_bytes"] = std::max(peak_anonymous_, memory.anonymous);
+    json["peak_rss_bytes"] = peak_resident_memory();
+    json["peak_anonymous_bytes"] = memory_.peak();
     json["wall_seconds"] = wall_seconds;
     if (options_.json) {
       std::cout << json.dump() << "\n";
@@ -339,7 +337,7 @@ class FinetuneRun {
   std::unique_ptr<FinetuneSession> session_;
   RunProgress progress_;
   std::int64_t total_steps_ = 0;
-  std::int64_t peak_anonymous_ = 0;
+  AnonymousMemory memory_;
   double tokens_per_second_ = 0;
   double smoothed_ = 0;
   double beside_steps_ = 0;  // seconds of validation and saving in this process

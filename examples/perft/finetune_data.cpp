@@ -3,11 +3,10 @@
 #include "finetune_data.hpp"
 
 #include <algorithm>  // std::any_of
-#include <fstream>    // /proc
 #include <limits>     // no limit
 #include <map>        // roles
 #include <set>        // layers of a role
-#include <sstream>    // /proc
+#include <sstream>    // parts of names
 
 #include <fmt/format.h>
 
@@ -37,19 +36,6 @@ std::pair<std::string, std::int64_t> role_of(const std::string& name) {
     role += (role.empty() ? "" : ".") + (number ? std::string("*") : part);
   }
   return {role, layer};
-}
-
-std::int64_t proc_value(const char* file, const std::string& key) {
-  std::ifstream in(file);
-  for (std::string line; std::getline(in, line);) {
-    if (line.rfind(key, 0) == 0) {
-      std::istringstream rest(line.substr(key.size()));
-      std::int64_t kib = 0;
-      rest >> kib;
-      return kib * 1024;
-    }
-  }
-  return 0;
 }
 
 }  // namespace
@@ -159,32 +145,6 @@ std::string trained_table(const std::vector<TrainedTensor>& tensors, std::int64_
   }
   line("all", layers.size(), static_cast<std::int64_t>(tensors.size()), total);
   return out;
-}
-
-ProcessMemory process_memory() {
-  return {proc_value("/proc/self/status", "VmHWM:"), proc_value("/proc/self/status", "RssAnon:")};
-}
-
-std::int64_t machine_memory() {
-  std::int64_t memory = proc_value("/proc/meminfo", "MemTotal:");
-  // This process's control group, in both versions of the interface; inside a container its path is the root's.
-  std::ifstream groups("/proc/self/cgroup");
-  std::vector<std::string> limits = {"/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"};
-  for (std::string line; std::getline(groups, line);) {
-    const std::string path = line.substr(line.rfind(':') + 1);
-    if (line.rfind("0::", 0) == 0) {
-      limits.push_back("/sys/fs/cgroup" + path + "/memory.max");
-    } else if (line.find(":memory:") != std::string::npos) {
-      limits.push_back("/sys/fs/cgroup/memory" + path + "/memory.limit_in_bytes");
-    }
-  }
-  for (const std::string& file : limits) {
-    std::int64_t limit = 0;
-    if (std::ifstream in(file); in >> limit && limit > 0) {  // "max" is not a number
-      memory = std::min(memory, limit);
-    }
-  }
-  return memory;
 }
 
 }  // namespace perft::cli

@@ -32,15 +32,4 @@ std::string data_table(const FinetuneData& data, const FinetuneOptions& options)
 /// Role, layers, tensors, parameters and their share of the base's. Throws ValueError if nothing is trained.
 std::string trained_table(const std::vector<TrainedTensor>& tensors, std::int64_t base_parameters);
 
-/// From /proc/self/status, in bytes; 0 where it is not there.
-struct ProcessMemory {
-  std::int64_t peak_rss = 0;
-  std::int64_t anonymous = 0;
-};
-
-ProcessMemory process_memory();
-/// Bytes of memory this process may come to use: the machine's, or its control group's limit. Not what is free: that
-/// changes from run to run.
-std::int64_t machine_memory();
-
 }  // namespace perft::cli

@@ -7,7 +7,7 @@
 #include <set>         // options that may change on resuming
 
 #include "engine.hpp"
-#include "finetune_data.hpp"
+#include "memory_use.hpp"
 #include "perft/train/schedule.hpp"
 #include "report_error.hpp"
 

@@ -6,7 +6,7 @@
 #include <fstream>  // the processor's name
 #include <variant>  // fields
 
-#include "finetune_data.hpp"
+#include "memory_use.hpp"
 #include "perft/core/cpu_features.hpp"
 #include "perft/core/parallel.hpp"
 #include "perft/io/atomic_file.hpp"

@@ -3,6 +3,10 @@
 #include <catch2/catch.hpp>  // test cases
 #include <cstdint>           // addresses
 #include <cstring>           // std::memset
+#include <fstream>           // /proc/self/maps
+#include <memory>            // blocks
+#include <sstream>           // its lines
+#include <string>            // its lines
 #include <thread>            // concurrent use
 #include <vector>            // blocks
 
@@ -77,13 +81,53 @@ TEST_CASE("pool: trim gives everything cached back to the system") {
   CHECK(pool.stats().live == 128);
 }
 
-TEST_CASE("pool: blocks of sizes nobody asks for any more are let go at a miss") {
+TEST_CASE("pool: blocks in use and cached stay near the most that was in use, whatever sizes come") {
+  constexpr std::size_t page = MemoryPool::kHugePage;
   MemoryPool pool;
-  pool.allocate(8 * MemoryPool::kHugePage).reset();
-  CHECK(pool.stats().cached == 8 * MemoryPool::kHugePage);
-  const auto other = pool.allocate(64);  // a miss, with far more cached than a quarter of what is in use
-  CHECK(pool.stats().cached == 0);
+  pool.allocate(8 * page).reset();
+  CHECK(pool.stats().cached == 8 * page);
+  {
+    const auto small = pool.allocate(64);  // fits beside it
+    CHECK(pool.stats().cached == 8 * page);
+  }
+  const auto other = pool.allocate(6 * page);  // does not
+  CHECK(pool.stats().cached <= 64);
+  CHECK(pool.stats().live == 6 * page);
+  std::vector<std::shared_ptr<void>> blocks;
+  for (std::size_t bytes = page; bytes < 3 * page; bytes += page / 4) {
+    blocks.push_back(pool.allocate(bytes));
+    blocks.resize(blocks.size() / 2);
+    CHECK(pool.stats().live + pool.stats().cached <= 9 * page + page / 4 + page);
+  }
 }
+
+#if defined(__linux__)
+TEST_CASE("pool: a large block begins at a huge page, and its pages go back to the system") {
+  const auto mapped = [](const void* at) {
+    std::ifstream maps("/proc/self/maps");
+    const auto address = reinterpret_cast<std::uintptr_t>(at);
+    for (std::string line; std::getline(maps, line);) {
+      std::uintptr_t begin = 0, end = 0;
+      char dash = 0;
+      std::istringstream(line) >> std::hex >> begin >> dash >> end;
+      if (begin <= address && address < end) {
+        return true;
+      }
+    }
+    return false;
+  };
+  MemoryPool pool;
+  auto block = pool.allocate(3 * MemoryPool::kHugePage + 70000);
+  void* const at = block.get();
+  CHECK(reinterpret_cast<std::uintptr_t>(at) % MemoryPool::kHugePage == 0);
+  std::memset(at, 1, 3 * MemoryPool::kHugePage + 70000);
+  CHECK(mapped(at));
+  block.reset();
+  CHECK(mapped(at));
+  pool.trim();
+  CHECK_FALSE(mapped(at));
+}
+#endif
 #endif
 
 TEST_CASE("pool: several threads may allocate and free at once") {

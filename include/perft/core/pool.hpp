@@ -4,6 +4,7 @@
 #include <algorithm>  // std::max
 #include <bit>        // std::bit_width
 #include <cstddef>    // std::size_t
+#include <cstdint>    // addresses
 #include <cstdlib>    // std::aligned_alloc, std::free
 #include <map>        // free lists by size class
 #include <memory>     // std::shared_ptr
@@ -12,7 +13,7 @@
 #include <vector>     // free lists
 
 #if defined(__linux__)
-#include <sys/mman.h>  // madvise
+#include <sys/mman.h>  // mmap, madvise
 #endif
 
 #include "perft/core/config.hpp"
@@ -34,6 +35,8 @@ struct MemoryStats {
 };
 
 /// Thread-safe cache of 64-byte-aligned blocks in 8 size classes per power of two (at most 1/8 of a block is slack).
+/// What is in use and what is cached together stay within 1/32 (and a huge page) of the most that ever was in use:
+/// batches of other sizes do not pile up blocks that fit nothing.
 class MemoryPool {
  public:
   static constexpr std::size_t kAlignment = 64;
@@ -80,32 +83,22 @@ class MemoryPool {
       std::lock_guard lock(mutex_);
       stats_.live += size;
       stats_.peak = std::max(stats_.peak, stats_.live);
+      most_live_ = std::max(most_live_, stats_.live);
       if (const auto found = free_.find(size); found != free_.end() && !found->second.empty()) {
         void* block = found->second.back();
         found->second.pop_back();
         stats_.cached -= size;
         return block;
       }
-      // A miss means the cached blocks have the wrong sizes: keep at most a quarter of what is in use.
-      if (stats_.cached > stats_.live / 4 + kHugePage) {
-        trim_locked(stats_.live / 4);
-      }
+      // A miss: some cached blocks have the wrong sizes and make room.
+      trim_locked(most_live_ + most_live_ / 32 + kHugePage - stats_.live);
     }
-    const bool large = size >= kHugePage;
-    const std::size_t alignment = large ? kHugePage : kAlignment;
-    const std::size_t rounded = (size + alignment - 1) / alignment * alignment;
-    void* block = std::aligned_alloc(alignment, rounded);
+    void* block = from_system(size);
     if (block == nullptr) {
       std::lock_guard lock(mutex_);
       stats_.live -= size;
       throw std::bad_alloc();
     }
-#if defined(__linux__)
-    if (large) {
-      // Best effort: fewer page faults and TLB misses. The last, partial huge page would hold more than `size` counts.
-      (void)madvise(block, size / kHugePage * kHugePage, MADV_HUGEPAGE);
-    }
-#endif
     return block;
   }
 
@@ -113,7 +106,7 @@ class MemoryPool {
     std::lock_guard lock(mutex_);
     stats_.live -= size;
     if constexpr (PERFT_POOL_BYPASS != 0) {
-      std::free(block);
+      to_system(block, size);
     } else {
       free_[size].push_back(block);
       stats_.cached += size;
@@ -123,15 +116,69 @@ class MemoryPool {
   void trim_locked(std::size_t keep) {
     for (auto it = free_.rbegin(); it != free_.rend() && stats_.cached > keep; ++it) {
       for (; !it->second.empty() && stats_.cached > keep; it->second.pop_back()) {
-        std::free(it->second.back());
+        to_system(it->second.back(), it->first);
         stats_.cached -= it->first;
       }
     }
   }
 
+  /// Large blocks are mappings of their own: malloc, which keeps freed ones inside its heap, would not give their pages
+  /// back. They begin at a huge page, which means fewer page faults and address cache misses where the kernel has some.
+  static bool is_mapping(std::size_t size) {
+#if defined(__linux__)
+    return PERFT_POOL_BYPASS == 0 && size >= kHugePage;
+#else
+    return false;
+#endif
+  }
+
+  static void* from_system(std::size_t size) {
+    if (!is_mapping(size)) {
+      return std::aligned_alloc(kAlignment, size);  // size classes are multiples of the alignment
+    }
+#if defined(__linux__)
+    const std::size_t reserved = size + kHugePage;
+    void* const mapped = mmap(nullptr, reserved, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (mapped == MAP_FAILED) {
+      return nullptr;
+    }
+    auto* const begin = static_cast<char*>(mapped);
+    const std::size_t before = (kHugePage - reinterpret_cast<std::uintptr_t>(begin) % kHugePage) % kHugePage;
+    if (before > 0) {
+      munmap(begin, before);
+    }
+    const std::size_t used = pages(size);
+    if (before + used < reserved) {
+      munmap(begin + before + used, reserved - before - used);
+    }
+    // Advice only. The last, partial huge page would hold more than `size` counts.
+    (void)madvise(begin + before, size / kHugePage * kHugePage, MADV_HUGEPAGE);
+    return begin + before;
+#else
+    return nullptr;
+#endif
+  }
+
+  static void to_system(void* block, std::size_t size) {
+#if defined(__linux__)
+    if (is_mapping(size)) {
+      munmap(block, pages(size));
+      return;
+    }
+#endif
+    std::free(block);
+  }
+
+  /// `size` in whole pages of any size in use (64 KiB at most).
+  static std::size_t pages(std::size_t size) {
+    constexpr std::size_t page = std::size_t{1} << 16;
+    return (size + page - 1) / page * page;
+  }
+
   mutable std::mutex mutex_;
   std::map<std::size_t, std::vector<void*>> free_;
   MemoryStats stats_;
+  std::size_t most_live_ = 0;
 };
 
 template <>
