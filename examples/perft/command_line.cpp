@@ -164,6 +164,8 @@ Request parse_command_line(int argc, const char* const* argv) {
   std::vector<std::unique_ptr<CommandBase>> commands;
   commands.push_back(std::make_unique<Command<FinetuneOptions>>(
       app, "finetune", "train an adapter, or the whole model, on instruction rows"));
+  commands.push_back(std::make_unique<Command<PlanOptions>>(
+      app, "plan", "the memory of a finetune run by part and its speed, before anything is loaded"));
   commands.push_back(
       std::make_unique<Command<ScoreOptions>>(app, "score", "logits, losses and gradients of a batch of token ids"));
   commands.push_back(std::make_unique<Command<InspectOptions>>(app, "inspect", "what a model or adapter folder holds"));

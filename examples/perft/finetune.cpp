@@ -2,15 +2,17 @@
 
 #include "finetune.hpp"
 
-#include <chrono>    // tokens per second
-#include <cmath>     // std::isfinite
-#include <iostream>  // results
-#include <memory>    // the session
-#include <numeric>   // std::iota
-#include <optional>  // progress
-#include <span>      // rows of a batch
-#include <string>    // paths
-#include <vector>    // rows
+#include <algorithm>  // std::count
+#include <chrono>     // tokens per second
+#include <cmath>      // std::isfinite
+#include <iostream>   // results
+#include <memory>     // the session
+#include <numeric>    // std::iota
+#include <optional>   // progress
+#include <set>        // alarms shown
+#include <span>       // rows of a batch
+#include <string>     // paths
+#include <vector>     // rows
 
 #include "engine.hpp"
 #include "engine_commands.hpp"
@@ -20,6 +22,7 @@
 #include "perft/io/atomic_file.hpp"
 #include "perft/train/progress.hpp"
 #include "perft/train/schedule.hpp"
+#include "router_watch.hpp"
 #include "run_folder.hpp"
 #include "run_log.hpp"
 #include "signals.hpp"
@@ -34,7 +37,10 @@ class FinetuneRun {
   using Clock = std::chrono::steady_clock;
 
   explicit FinetuneRun(const FinetuneOptions& options)
-      : options_(options), folder_(options.out), model_(ModelFiles::open(options.model)) {}
+      : options_(options),
+        folder_(options.out),
+        model_(ModelFiles::open(options.model)),
+        prefetch_(prefetch(model_.tensors)) {}
 
   int run() {
     const auto started = Clock::now();
@@ -110,6 +116,9 @@ class FinetuneRun {
       folder_.truncate_metrics(progress_.step);
     }
     RunLog log(folder_, resuming && progress_.step > 0 ? progress_.step : -1, report_facts());
+    const bool trained_gate = options_.method == Method::full ||
+                              std::count(options_.lora_targets.begin(), options_.lora_targets.end(), "gate") > 0;
+    RouterWatch routers(total_steps_, model_.config.num_experts_per_tok, trained_gate, options_.top_k);
     ProgressBar bar;
     if (progress_.step == 0 && !data_.validation.empty()) {
       validate(log, bar);
@@ -162,6 +171,13 @@ class FinetuneRun {
                  {"seconds", seconds},
                  {"activation_bytes", static_cast<std::int64_t>(result.saved_bytes)},
                  {"anonymous_bytes", memory_.now()}});
+      routers.add(result, session_->take_lost_updates(), lr);
+      if (routers.due(progress_.step, total_steps_)) {
+        for (const std::vector<MetricField>& line : routers.take(progress_.step)) {
+          log.write(line);
+          show_alarm(line, bar);
+        }
+      }
       draw(bar, static_cast<double>(result.tokens) / seconds, seconds);
       const auto stepped = Clock::now();
       const bool last = progress_.step == total_steps_;
@@ -197,6 +213,17 @@ class FinetuneRun {
       fail<NonFiniteError>(options_.out, ": step ", progress_.step + 1, ": ", error.what(),
                            "; such numbers first appear in ", session_->first_non_finite(batch).value_or("the head"),
                            "; lower --lr or look at the weights and the data", kept_checkpoint());
+    }
+  }
+
+  /// Prints an alarm the first time one of its kind comes; other lines of metrics.jsonl are not for the screen.
+  void show_alarm(const std::vector<MetricField>& line, ProgressBar& bar) {
+    if (line.back().first != "alarm") {
+      return;
+    }
+    if (!options_.json && alarms_shown_.insert(std::get<std::string>(line[1].second)).second) {
+      bar.clear();
+      std::cout << "step " << progress_.step << ": ALARM: " << std::get<std::string>(line.back().second) << std::endl;
     }
   }
 
@@ -333,11 +360,13 @@ class FinetuneRun {
   FinetuneOptions options_;
   RunFolder folder_;
   ModelFiles model_;
+  std::unique_ptr<Prefetch> prefetch_;
   FinetuneData data_;
   std::unique_ptr<FinetuneSession> session_;
   RunProgress progress_;
   std::int64_t total_steps_ = 0;
   AnonymousMemory memory_;
+  std::set<std::string> alarms_shown_;
   double tokens_per_second_ = 0;
   double smoothed_ = 0;
   double beside_steps_ = 0;  // seconds of validation and saving in this process

@@ -11,6 +11,7 @@
 #include "full_model.hpp"
 #include "perft/models/load_model.hpp"
 #include "perft/peft/adapter_io.hpp"
+#include "perft/train/lost_updates.hpp"
 #include "training_state.hpp"
 
 namespace perft::cli {
@@ -42,10 +43,14 @@ class Session final : public FinetuneSession {
   }
 
   StepResult step(std::span<const EncodedRow> rows, std::uint64_t step, double lr) override {
+    lost_updates_.before(trainer_->optimizer());
     StepResult result = trainer_->step(rows, step, lr);
     round_routers();
+    lost_updates_.after(trainer_->optimizer());
     return result;
   }
+
+  double take_lost_updates() override { return lost_updates_.take_share(); }
 
   ValidationResult validate(std::span<const EncodedRow> rows, std::int64_t batch_rows,
                             const std::function<bool()>& stop) override {
@@ -100,6 +105,7 @@ class Session final : public FinetuneSession {
   std::unique_ptr<CausalLm<C>> model_;
   AdapterSpec spec_;
   std::unique_ptr<Trainer<C, CausalLm<C>>> trainer_;
+  LostUpdates<P> lost_updates_;
 };
 
 template <ComputeType C>

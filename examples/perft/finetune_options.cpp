@@ -51,6 +51,17 @@ std::int64_t activation_budget(const FinetuneOptions& options) {
   return options.memory_budget ? static_cast<std::int64_t>(*options.memory_budget * 1e9) : machine_memory() / 2;
 }
 
+ActivationShape training_shape(const FinetuneOptions& options, const ModelConfig& config) {
+  const std::int64_t compute_bytes = *options.dtype == Compute::bf16 ? 2 : *options.dtype == Compute::f32 ? 4 : 8;
+  ActivationShape shape = activation_shape(config, compute_bytes, *options.dtype == Compute::f64 ? 8 : 4);
+  shape.base_trained = options.method == Method::full;
+  shape.attention_trained = options.method == Method::lora || shape.base_trained;
+  if (!shape.base_trained) {
+    shape.adapter = adapter_spec(options).kept_per_token(config.num_experts_per_tok);
+  }
+  return shape;
+}
+
 MicroBatchPlan resolve_options(FinetuneOptions& options, const ModelConfig& config, std::int64_t longest_row) {
   options.dtype = resolve_compute(options);
   if (!options.lr) {
@@ -62,12 +73,7 @@ MicroBatchPlan resolve_options(FinetuneOptions& options, const ModelConfig& conf
   if (options.method == Method::perft_e && options.experts == 0) {
     options.experts = static_cast<int>(config.num_experts);  // so that giving the number changes nothing
   }
-  const std::int64_t compute_bytes = *options.dtype == Compute::bf16 ? 2 : *options.dtype == Compute::f32 ? 4 : 8;
-  ActivationShape shape = activation_shape(config, compute_bytes, *options.dtype == Compute::f64 ? 8 : 4);
-  shape.attention_trained = options.method == Method::lora || options.method == Method::full;
-  if (options.method != Method::full) {
-    shape.adapter = adapter_spec(options).kept_per_token(config.num_experts_per_tok);
-  }
+  const ActivationShape shape = training_shape(options, config);
   const std::int64_t most = options.micro_batch_size.value_or(options.batch_size);
   const std::int64_t fewest = options.micro_batch_size.value_or(1);  // a number asked for is kept
   const MicroBatchPlan plan =

@@ -16,6 +16,9 @@ namespace perft::cli {
 /// The options as an AdapterSpec; not for method full.
 AdapterSpec adapter_spec(const FinetuneOptions& options);
 
+/// The sizes that decide the memory of a run with these (resolved) options.
+ActivationShape training_shape(const FinetuneOptions& options, const ModelConfig& config);
+
 /// Fills what depends on the model: learning rate, aux coefficient, perft-e's experts, compute type, micro-batch (rows
 /// that fit the memory budget). Returns the plan.
 MicroBatchPlan resolve_options(FinetuneOptions& options, const ModelConfig& config, std::int64_t longest_row);

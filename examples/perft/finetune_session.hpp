@@ -46,6 +46,9 @@ class FinetuneSession {
   virtual ValidationResult validate(std::span<const EncodedRow> rows, std::int64_t batch_rows,
                                     const std::function<bool()>& stop) = 0;
 
+  /// As LostUpdates::take_share of the steps since the last call.
+  virtual double take_lost_updates() = 0;
+
   /// As CausalLm::first_non_finite.
   virtual std::optional<std::string> first_non_finite(const Batch& batch) = 0;
 

@@ -11,6 +11,7 @@
 #include "command_line.hpp"
 #include "finetune.hpp"
 #include "inspect.hpp"
+#include "plan.hpp"
 #include "report_error.hpp"
 #include "score.hpp"
 #include "signals.hpp"
@@ -27,6 +28,10 @@ int run(const std::string& text) {
 
 int run(const FinetuneOptions& options) {
   return run_finetune(options);
+}
+
+int run(const PlanOptions& options) {
+  return run_plan(options);
 }
 
 int run(const ScoreOptions& options) {

@@ -72,6 +72,10 @@ std::int64_t machine_memory() {
   return memory;
 }
 
+std::int64_t free_memory() {
+  return std::min(proc_value("/proc/meminfo", "MemAvailable:"), machine_memory());
+}
+
 std::int64_t peak_resident_memory() {
   return proc_value("/proc/self/status", "VmHWM:");
 }

@@ -11,6 +11,10 @@ namespace perft::cli {
 /// changes from run to run.
 std::int64_t machine_memory();
 
+/// Bytes of memory that could be had now without swapping, cached files included (MemAvailable), less what a control
+/// group's limit leaves out.
+std::int64_t free_memory();
+
 /// Largest resident memory of this process so far (VmHWM), mapped weights included; 0 where the kernel does not say.
 std::int64_t peak_resident_memory();
 

@@ -2,6 +2,9 @@
 
 #include "model_files.hpp"
 
+#include <algorithm>  // std::find
+
+#include "memory_use.hpp"
 #include "perft/data/prompt.hpp"
 #include "perft/data/rows.hpp"
 #include "perft/io/hub_folder.hpp"
@@ -13,6 +16,32 @@ ModelFiles ModelFiles::open(const std::string& dir) {
   const HubFolder hub = HubFolder::open(dir);
   const ModelConfig config = ModelConfig::parse(hub.config_json(), hub.config_path());
   return {dir, hub.config_path(), config, CheckpointTensors::open(hub, config)};
+}
+
+namespace {
+
+std::vector<std::shared_ptr<const MappedFile>> files_of(const CheckpointTensors& tensors) {
+  std::vector<std::shared_ptr<const MappedFile>> files;
+  for (const TensorEntry& entry : tensors.entries()) {
+    if (std::find(files.begin(), files.end(), entry.file) == files.end()) {
+      files.push_back(entry.file);
+    }
+  }
+  return files;
+}
+
+}  // namespace
+
+std::int64_t checkpoint_bytes(const CheckpointTensors& tensors) {
+  std::int64_t total = 0;
+  for (const auto& file : files_of(tensors)) {
+    total += static_cast<std::int64_t>(file->size());
+  }
+  return total;
+}
+
+std::unique_ptr<Prefetch> prefetch(const CheckpointTensors& tensors) {
+  return checkpoint_bytes(tensors) <= free_memory() ? std::make_unique<Prefetch>(files_of(tensors)) : nullptr;
 }
 
 BaseFacts base_facts(const ModelConfig& config) {

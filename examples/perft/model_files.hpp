@@ -2,11 +2,13 @@
 // A model folder, opened and checked, and the rows of data files as its tokenizer encodes them.
 
 #include <cstdint>  // ids
+#include <memory>   // reading ahead
 #include <string>   // folders
 #include <vector>   // rows
 
 #include "perft/core/batch.hpp"
 #include "perft/data/encode.hpp"
+#include "perft/io/prefetch.hpp"
 #include "perft/models/config.hpp"
 #include "perft/models/tensor_table.hpp"
 #include "perft/peft/adapter_config.hpp"
@@ -22,6 +24,12 @@ struct ModelFiles {
   /// Throws as HubFolder::open, ModelConfig::parse and CheckpointTensors::open do.
   static ModelFiles open(const std::string& dir);
 };
+
+/// Starts reading the weights ahead of their first use, where free memory has room for all of them; else nothing.
+std::unique_ptr<Prefetch> prefetch(const CheckpointTensors& tensors);
+
+/// Bytes of the files that hold `tensors`.
+std::int64_t checkpoint_bytes(const CheckpointTensors& tensors);
 
 /// What adapter_config.json says of its base.
 BaseFacts base_facts(const ModelConfig& config);

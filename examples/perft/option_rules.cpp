@@ -1,4 +1,4 @@
-// The option tables of the four commands and the rules between options.
+// The option tables of the commands and the rules between options.
 
 #include "option_rules.hpp"
 
@@ -204,7 +204,11 @@ void describe(OptionTable& table, FinetuneOptions& options) {
   describe_json(table, options);
 }
 
-void settle(OptionTable& table, FinetuneOptions& options, bool complete) {
+namespace {
+
+/// The rules of finetune and plan, of which `required` must be given.
+void settle_training(OptionTable& table, FinetuneOptions& options, bool complete,
+                     const std::vector<std::string>& required) {
   if (table.given("method")) {
     const std::string method = to_string(options.method);
     for (const std::string_view name : kMethodOptions) {
@@ -217,7 +221,7 @@ void settle(OptionTable& table, FinetuneOptions& options, bool complete) {
                       "--alpha does not apply to --delta parallel, which has no scale; leave it out");
   }
   if (complete) {
-    require(table, {"model", "data", "out", "method"});
+    require(table, required);
     fill_sizes(table, options);
   }
   check<UsageError>(!(complete || (table.given("top-k") && table.given("experts"))) || options.top_k <= options.experts,
@@ -227,12 +231,43 @@ void settle(OptionTable& table, FinetuneOptions& options, bool complete) {
                         *options.micro_batch_size <= options.batch_size,
                     "--micro-batch-size ", options.micro_batch_size.value_or(0), " is more than --batch-size ",
                     options.batch_size, table.given("batch-size") ? "" : " (the default)", "; lower it");
-  if (!complete) {
-    return;
-  }
-  if (!table.given("pad-rows")) {
+}
+
+}  // namespace
+
+void settle(OptionTable& table, FinetuneOptions& options, bool complete) {
+  settle_training(table, options, complete, {"model", "data", "out", "method"});
+  if (complete && !table.given("pad-rows")) {
     options.pad_rows = options.prompt == "perft-paper" ? PadRows::hf : PadRows::ignore;
   }
+}
+
+void describe(OptionTable& table, PlanOptions& options) {
+  describe(table, static_cast<FinetuneOptions&>(options));
+  table.keep({"model",
+              "method",
+              "experts",
+              "top-k",
+              "rank",
+              "alpha",
+              "dropout",
+              "delta",
+              "lora-targets",
+              "router-weights",
+              "router-dtype",
+              "batch-size",
+              "micro-batch-size",
+              "cutoff",
+              "memory-budget",
+              "dtype",
+              "device",
+              "threads",
+              "config",
+              "json"});
+}
+
+void settle(OptionTable& table, PlanOptions& options, bool complete) {
+  settle_training(table, options, complete, {"model", "method"});
 }
 
 void describe(OptionTable& table, ScoreOptions& options) {

@@ -6,9 +6,9 @@
 #include <charconv>     // numbers
 #include <cmath>        // std::isfinite
 #include <cstdint>      // std::int64_t
-#include <deque>        // options whose addresses stay
 #include <functional>   // how a value is stored
 #include <limits>       // ranges
+#include <list>         // stable addresses
 #include <optional>     // values not given
 #include <string>       // names
 #include <string_view>  // names
@@ -72,6 +72,13 @@ class OptionTable {
   OptionTable() = default;
   OptionTable(const OptionTable&) = delete;
   OptionTable& operator=(const OptionTable&) = delete;
+
+  /// Takes all options but those of `names` away: they keep their defaults.
+  void keep(const std::vector<std::string>& names) {
+    std::erase_if(options_, [&names](const Option& option) {
+      return std::find(names.begin(), names.end(), option.name) == names.end();
+    });
+  }
 
   /// A flag takes no value on the command line and true or false in a config file.
   Option& flag(const char* name, bool& target, const char* help) {
@@ -191,7 +198,7 @@ class OptionTable {
     return option;
   }
 
-  std::deque<Option>& options() { return options_; }
+  std::list<Option>& options() { return options_; }
 
   /// The option called `name`, or nullptr.
   Option* find(std::string_view name) {
@@ -316,7 +323,7 @@ class OptionTable {
     option.given = true;
   }
 
-  std::deque<Option> options_;
+  std::list<Option> options_;
 };
 
 }  // namespace perft::cli

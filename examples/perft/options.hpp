@@ -74,6 +74,9 @@ struct FinetuneOptions : CommonOptions {
   bool resume = false;
 };
 
+/// What decides a run's memory and speed: the options of finetune without rows, folders and intervals.
+struct PlanOptions : FinetuneOptions {};
+
 struct ScoreOptions : CommonOptions {
   std::string model;
   std::string adapter;  // empty: the base alone

@@ -48,10 +48,17 @@ class Curves {
         continue;
       }
       const double step = line["step"].get<double>();
+      if (line.contains("router") && line["router"].is_string()) {
+        routers_[line["router"].get<std::string>()].push_back(line);
+        continue;
+      }
       for (const auto& [key, value] : line.items()) {
         if (value.is_number()) {
           by_key_[key].push_back({step, value.get<double>(), 0});
         }
+      }
+      if (line.contains("alarm") && line["alarm"].is_string()) {
+        alarms_.push_back({"step " + short_number(step), line["alarm"].get<std::string>()});
       }
       if (line.contains("val_loss") && line.contains("val_standard_error")) {
         by_key_["val_loss"].back().error = line["val_standard_error"].get<double>();
@@ -71,9 +78,71 @@ class Curves {
     return points;
   }
 
+  /// The lines of the routers `name` ("base", "adapter"), in order of their steps.
+  const std::vector<Json>& router(const std::string& name) const {
+    static const std::vector<Json> none;
+    const auto found = routers_.find(name);
+    return found == routers_.end() ? none : found->second;
+  }
+
+  const std::vector<std::pair<std::string, std::string>>& alarms() const { return alarms_; }
+
  private:
   std::map<std::string, std::vector<ChartPoint>> by_key_;
+  std::map<std::string, std::vector<Json>> routers_;
+  std::vector<std::pair<std::string, std::string>> alarms_;
 };
+
+/// `line[key]` as numbers; empty if it is no array of them.
+std::vector<double> numbers(const Json& line, const char* key) {
+  std::vector<double> out;
+  if (const auto found = line.find(key); found != line.end() && found->is_array()) {
+    for (const Json& value : *found) {
+      out.push_back(value.is_number() ? value.get<double>() : 0.0);
+    }
+  }
+  return out;
+}
+
+/// Three maps of layers over steps, and one of the experts of every layer in the last window.
+std::string router_maps(const std::vector<Json>& lines, const std::string& whose) {
+  if (lines.empty()) {
+    return "";
+  }
+  std::vector<double> steps;
+  std::vector<std::vector<double>> entropy;
+  std::vector<std::vector<double>> dead;
+  std::vector<std::vector<double>> busiest;
+  const auto add = [](std::vector<std::vector<double>>& rows, const std::vector<double>& column) {
+    rows.resize(std::max(rows.size(), column.size()));
+    for (std::size_t layer = 0; layer < column.size(); ++layer) {
+      rows[layer].push_back(column[layer]);
+    }
+  };
+  for (const Json& line : lines) {
+    steps.push_back(line["step"].get<double>());
+    add(entropy, numbers(line, "entropy"));
+    add(dead, numbers(line, "dead"));
+    add(busiest, numbers(line, "busiest"));
+  }
+  const std::size_t layers = entropy.size();
+  const std::vector<double> load = numbers(lines.back(), "load");
+  const std::size_t experts = layers == 0 ? 0 : load.size() / layers;
+  std::vector<double> expert(experts);
+  std::vector<std::vector<double>> last(layers);
+  for (std::size_t e = 0; e < experts; ++e) {
+    expert[e] = static_cast<double>(e);
+    for (std::size_t l = 0; l < layers; ++l) {
+      last[l].push_back(load[l * experts + e]);
+    }
+  }
+  const auto count = static_cast<double>(experts);
+  return "<h2>Routers of the " + whose + "</h2>\n<div class=\"charts\">\n" +
+         heatmap("Entropy of the load (1: even, 0: one expert)", "step", "layer", steps, entropy, 0, 1) +
+         heatmap("Dead experts: chosen by no token", "step", "layer", steps, dead, 0, std::max(1.0, count)) +
+         heatmap("Busiest expert's load, mean 1", "step", "layer", steps, busiest, 1, std::max(2.0, count / 4)) +
+         heatmap("Load of each expert in the last window, mean 1", "expert", "layer", expert, last, 0, 2) + "</div>\n";
+}
 
 }  // namespace
 
@@ -87,7 +156,11 @@ std::string run_report(const ReportFacts& facts, const std::string& metrics) {
   for (const auto& [name, value] : facts.summary) {
     html += "<div><b>" + escaped(value) + "</b><span>" + escaped(name) + "</span></div>\n";
   }
-  html += "</div>\n<h2>Training</h2>\n<div class=\"charts\">\n";
+  html += "</div>\n";
+  if (!curves.alarms().empty()) {
+    html += fact_table("Alarms", curves.alarms());
+  }
+  html += "<h2>Training</h2>\n<div class=\"charts\">\n";
   html += line_chart(
       "Loss", "step", "nats per token",
       {{"train", curves.of("train_loss"), false}, {"validation ± standard error", curves.of("val_loss"), true}});
@@ -98,7 +171,7 @@ std::string run_report(const ReportFacts& facts, const std::string& metrics) {
   html += line_chart("Gradient norm before clipping", "step", "", {{"", curves.of("grad_norm"), false}});
   html += line_chart("Speed", "step", "tokens per second", {{"", curves.of("tokens/s"), false}});
   html += line_chart("Anonymous memory", "step", "GB", {{"", curves.of("anonymous_bytes", 1e-9), false}});
-  html += "</div>\n";
+  html += "</div>\n" + router_maps(curves.router("adapter"), "adapter") + router_maps(curves.router("base"), "base");
   for (const auto& [heading, text] : facts.tables) {
     html += "<h2>" + escaped(heading) + "</h2>\n<pre>" + escaped(text) + "</pre>\n";
   }

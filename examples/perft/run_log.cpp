@@ -4,6 +4,7 @@
 
 #include <chrono>   // wall time
 #include <fstream>  // the processor's name
+#include <numeric>  // std::accumulate
 #include <variant>  // fields
 
 #include "memory_use.hpp"
@@ -59,19 +60,30 @@ RunLog::RunLog(const RunFolder& folder, std::int64_t last_step, ReportFacts fact
 void RunLog::write(const std::vector<MetricField>& fields) {
   metrics_.write(fields);
   std::int64_t step = 0;
+  std::string router;
   std::vector<EventScalar> scalars;
   for (const auto& [name, value] : fields) {
     if (name == "step") {
       step = std::get<std::int64_t>(value);
-      continue;
+    } else if (name == "router") {
+      router = std::get<std::string>(value);
+    } else if (const auto* layers = std::get_if<std::vector<double>>(&value)) {
+      // A curve per layer would bury the others: the layers' mean.
+      if (name != "load") {
+        const double sum = std::accumulate(layers->begin(), layers->end(), 0.0);
+        scalars.push_back({"router/" + router + "_" + std::string(name), sum / static_cast<double>(layers->size())});
+      }
+    } else if (!std::holds_alternative<std::string>(value) && router.empty()) {
+      const bool validation = name.starts_with("val_");
+      const std::string_view rest = name.substr(validation ? 4 : name.starts_with("train_") ? 6 : 0);
+      const auto* integer = std::get_if<std::int64_t>(&value);
+      scalars.push_back({(validation ? "validation/" : "train/") + std::string(rest),
+                         integer != nullptr ? static_cast<double>(*integer) : std::get<double>(value)});
     }
-    const bool validation = name.starts_with("val_");
-    const std::string_view rest = name.substr(validation ? 4 : name.starts_with("train_") ? 6 : 0);
-    const auto* integer = std::get_if<std::int64_t>(&value);
-    scalars.push_back({(validation ? "validation/" : "train/") + std::string(rest),
-                       integer != nullptr ? static_cast<double>(*integer) : std::get<double>(value)});
   }
-  events_.write(step, seconds_since_1970(), scalars);
+  if (!scalars.empty()) {
+    events_.write(step, seconds_since_1970(), scalars);
+  }
 }
 
 void RunLog::report(std::vector<std::pair<std::string, std::string>> summary) {

@@ -21,6 +21,8 @@ std::string temporary(const char* name) {
 TEST_CASE("metrics_line keeps the fields' order and all digits", "[train][metrics]") {
   CHECK(perft::metrics_line({{"step", std::int64_t{3}}, {"loss", 0.1}, {"lr", 1e-5}, {"kind", "train"}}) ==
         R"({"step":3,"loss":0.1,"lr":1e-05,"kind":"train"})");
+  CHECK(perft::metrics_line({{"entropy", std::vector<double>{1.0, 0.25}}, {"none", std::vector<double>{}}}) ==
+        R"({"entropy":[1.0,0.25],"none":[]})");
   const double third = 1.0 / 3;
   const std::string line = perft::metrics_line({{"x", third}});
   CHECK(perft::parse_json(line, "line")["x"].get<double>() == third);
@@ -30,6 +32,8 @@ TEST_CASE("metrics_line refuses what is not finite and names it", "[train][metri
   CHECK_THROWS_AS(perft::metrics_line({{"loss", std::numeric_limits<double>::quiet_NaN()}}), perft::NonFiniteError);
   CHECK_THROWS_WITH(perft::metrics_line({{"ok", 1.0}, {"grad_norm", std::numeric_limits<double>::infinity()}}),
                     "metrics: grad_norm is inf; the run cannot go on, lower the learning rate or look at the data");
+  CHECK_THROWS_WITH(perft::metrics_line({{"load", std::vector<double>{1.0, std::numeric_limits<double>::infinity()}}}),
+                    "metrics: load is inf; the run cannot go on, lower the learning rate or look at the data");
 }
 
 TEST_CASE("MetricsWriter appends, or starts anew, and every line is on disk at once", "[train][metrics]") {

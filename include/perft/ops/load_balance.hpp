@@ -3,6 +3,7 @@
 
 #include <cstdint>  // counts
 #include <span>     // masks
+#include <utility>  // std::move
 #include <vector>   // per-expert statistics
 
 #include "perft/core/error.hpp"
@@ -28,6 +29,7 @@ class LoadBalance {
     check<ShapeError>(static_cast<std::int64_t>(real.size()) == probabilities.size(0),
                       "load_balance: the mask of real tokens has ", real.size(), " entries, expected ",
                       probabilities.size(0));
+    std::vector<std::int64_t> chosen(counts_.size());
     for (std::int64_t t = 0; t < probabilities.size(0); ++t) {
       if (real[static_cast<std::size_t>(t)] == 0) {
         continue;
@@ -38,9 +40,10 @@ class LoadBalance {
         sums_[static_cast<std::size_t>(e)] += static_cast<double>(p[e]);
       }
       for (std::int64_t s = 0; s < ids.size(1); ++s) {
-        ++counts_[static_cast<std::size_t>(ids.data()[t * ids.size(1) + s])];
+        ++chosen[static_cast<std::size_t>(ids.data()[t * ids.size(1) + s])];
       }
     }
+    add_layer(std::move(chosen));
   }
 
   /// Adds one layer that a device has counted: its real tokens, and per expert [N] the choices and the probabilities'
@@ -50,9 +53,9 @@ class LoadBalance {
                       counts.size(), " and sums of ", sums.size(), " experts, expected ", sums_.size());
     rows_ += rows;
     for (std::size_t e = 0; e < sums_.size(); ++e) {
-      counts_[e] += counts[e];
       sums_[e] += sums[e];
     }
+    add_layer({counts.begin(), counts.end()});
   }
 
   /// The loss, not multiplied by any coefficient; 0 before a real token was seen.
@@ -87,7 +90,18 @@ class LoadBalance {
 
   std::span<const double> sums() const { return sums_; }
 
+  /// Choices [N] of every layer, in the order they were added.
+  const std::vector<std::vector<std::int64_t>>& layers() const { return layers_; }
+
  private:
+  void add_layer(std::vector<std::int64_t> chosen) {
+    for (std::size_t e = 0; e < chosen.size(); ++e) {
+      counts_[e] += chosen[e];
+    }
+    layers_.push_back(std::move(chosen));
+  }
+
+  std::vector<std::vector<std::int64_t>> layers_;
   std::vector<std::int64_t> counts_;
   std::vector<double> sums_;
   std::int64_t rows_ = 0;

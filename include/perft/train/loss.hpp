@@ -9,6 +9,7 @@
 #include "perft/core/batch.hpp"
 #include "perft/nn/context.hpp"
 #include "perft/ops/cross_entropy.hpp"
+#include "perft/train/router_use.hpp"
 
 namespace perft::inline PERFT_ABI {
 
@@ -29,6 +30,8 @@ struct Losses {
   double adapter_aux = 0;       // of the PERFT-R routers, not weighted
   std::size_t saved_bytes = 0;  // activations kept for backward
   std::vector<double> nll;      // of each target, without lm_scale; evaluate_loss only
+  RouterUse base_use;           // of the base routers; empty unless aux is collected
+  RouterUse adapter_use;        // of the PERFT-R routers
 };
 
 namespace detail {
@@ -51,6 +54,8 @@ ForwardContext<C, Device> loss_context(Model& model, const Batch& batch, const L
 inline void read_aux(const LoadBalance* base, const LoadBalance* adapter, Losses& losses) {
   losses.aux = base != nullptr ? base->value() : 0;
   losses.adapter_aux = adapter != nullptr ? adapter->value() : 0;
+  losses.base_use.add(base);
+  losses.adapter_use.add(adapter);
 }
 
 }  // namespace detail

@@ -24,6 +24,7 @@ struct ActivationShape {
   std::int64_t param_bytes = 4;
   bool attention_trained = false;  // LoRA on attention, or everything: the first layer is differentiated whole
   bool clipped = false;            // clip_qkv: v before and after
+  bool base_trained = false;       // everything: a layer's dW take turns with what else differentiating it needs
   std::int64_t adapter = 0;        // AdapterSpec::kept_per_token
 };
 
@@ -82,7 +83,69 @@ inline std::int64_t activation_bytes(const ActivationShape& s, std::int64_t toke
   } else if (recompute == Recompute::kLayer) {
     layer += saved_bytes_per_token(s, Recompute::kNone);
   }
+  if (s.base_trained) {
+    // Of one layer's experts the activation, and it times its weight (dW of down) where that is wider than the gradient
+    // by slot, which takes its place.
+    layer += s.top_k * (s.inner * s.compute_bytes + std::max<std::int64_t>(0, s.inner - s.width) * s.param_bytes);
+  }
   return tokens * kept + std::max(loss, tokens * layer);
+}
+
+/// Bytes of a whole fine-tuning process at its peak, by part.
+struct ProcessMemory {
+  std::int64_t mapped = 0;       // base weights in their files: the system may drop and read them again
+  std::int64_t parameters = 0;   // trained ones; with the whole base trained, its fp32 masters
+  std::int64_t gradients = 0;    // one per trained parameter
+  std::int64_t moments = 0;      // AdamW's two
+  std::int64_t activations = 0;  // activation_bytes, and what the pool keeps beside them
+  std::int64_t workspace = 0;    // packed operands of matrix products
+  std::int64_t program = 0;      // code's data, threads, tokenizer, token ids
+
+  /// What cannot be dropped.
+  std::int64_t anonymous() const { return parameters + gradients + moments + activations + workspace + program; }
+};
+
+/// The peak of a process that trains `trained` parameters with micro-batches of `tokens` tokens on `threads` threads.
+/// `checkpoint_bytes`: of the base's files; `tokenizer_bytes`: of tokenizer.json. The rows' ids (8 bytes a token) are
+/// not known from headers and come on top.
+inline ProcessMemory plan_process(const ActivationShape& s, std::int64_t tokens, Recompute recompute,
+                                  std::int64_t trained, std::int64_t checkpoint_bytes, std::int64_t tokenizer_bytes,
+                                  std::int64_t threads) {
+  constexpr std::int64_t mega = 1 << 20;
+  ProcessMemory plan;
+  plan.mapped = checkpoint_bytes;
+  plan.parameters = plan.gradients = trained * s.param_bytes;
+  plan.moments = 2 * plan.parameters;
+  // MemoryPool: up to 1/32 more than was ever in use, and size classes above what was asked for (half of 1/8 on
+  // average, of which a block's untouched end takes no memory).
+  const std::int64_t activations = activation_bytes(s, tokens, recompute);
+  plan.activations = activations + activations / 16;
+  // One packed side of the experts' products, in waves of 32 MiB at most, and a few blocks per thread.
+  const std::int64_t packed = tokens * s.top_k * std::max(s.width, s.inner) * s.compute_bytes;
+  plan.workspace = std::min<std::int64_t>(packed, 32 * mega) + 2 * mega * threads;
+  // A parsed tokenizer.json and the tables made of it: about 7 times its text.
+  plan.program = 12 * mega + 7 * tokenizer_bytes;
+  return plan;
+}
+
+/// Floating-point operations of a training step per token: 2 per multiply-add of every product. Forward and the
+/// gradient of every product's input; the weights' gradients too if the base is trained; what is computed again.
+/// `row_tokens`: of a row, for attention (a token sees half of it on average). Adapters are left out.
+inline double training_flops(const ActivationShape& s, double row_tokens, Recompute recompute) {
+  const auto product = [](std::int64_t in, std::int64_t out) { return 2.0 * static_cast<double>(in * out); };
+  const double experts = static_cast<double>(s.top_k) * 3 * product(s.width, s.inner);
+  const double attention = product(s.width, s.q_width) * 2 + product(s.width, s.kv_width) * 2;
+  const double scores = 2 * product(s.q_width, 1) * row_tokens / 2;
+  const double layer = experts + attention + product(s.width, s.experts);
+  const double head = product(s.width, s.vocab);
+  const auto layers = static_cast<double>(s.layers);
+  double flops = (layers * layer + head) * (s.base_trained ? 3 : 2) + layers * scores * 3.5;
+  if (recompute == Recompute::kGateUp) {
+    flops += layers * experts * 2 / 3;
+  } else if (recompute == Recompute::kLayer) {
+    flops += layers * (layer + scores);
+  }
+  return flops;
 }
 
 struct MicroBatchPlan {

@@ -4,7 +4,7 @@
 
 #include <cmath>        // std::isfinite
 #include <cstdint>      // std::int64_t
-#include <string>       // lines
+#include <string>       // lines and texts
 #include <string_view>  // names
 #include <utility>      // pairs
 #include <variant>      // values
@@ -17,7 +17,7 @@
 namespace perft::inline PERFT_ABI {
 
 /// One named value of a metrics line.
-using MetricField = std::pair<std::string_view, std::variant<std::int64_t, double, std::string_view>>;
+using MetricField = std::pair<std::string_view, std::variant<std::int64_t, double, std::string, std::vector<double>>>;
 
 /// The JSON object of `fields`, in their order, without a line break. Doubles keep all their digits.
 /// Throws NonFiniteError with the field's name: a number that is not finite is never written.
@@ -25,14 +25,22 @@ inline std::string metrics_line(const std::vector<MetricField>& fields) {
   OrderedJson line = OrderedJson::object();
   for (const auto& [name, value] : fields) {
     const std::string key(name);
-    if (const double* real = std::get_if<double>(&value)) {
-      check<NonFiniteError>(std::isfinite(*real), "metrics: ", key, " is ", *real,
+    const auto finite = [&key](double number) {
+      check<NonFiniteError>(std::isfinite(number), "metrics: ", key, " is ", number,
                             "; the run cannot go on, lower the learning rate or look at the data");
-      line[key] = *real;
+      return number;
+    };
+    if (const double* real = std::get_if<double>(&value)) {
+      line[key] = finite(*real);
+    } else if (const auto* list = std::get_if<std::vector<double>>(&value)) {
+      line[key] = OrderedJson::array();
+      for (const double number : *list) {
+        line[key].push_back(finite(number));
+      }
     } else if (const std::int64_t* integer = std::get_if<std::int64_t>(&value)) {
       line[key] = *integer;
     } else {
-      line[key] = std::string(std::get<std::string_view>(value));
+      line[key] = std::get<std::string>(value);
     }
   }
   return line.dump(-1, ' ', false, OrderedJson::error_handler_t::replace);

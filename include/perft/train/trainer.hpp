@@ -41,6 +41,8 @@ struct StepResult {
   std::int64_t tokens = 0;   // real ones
   std::int64_t targets = 0;
   std::size_t saved_bytes = 0;  // largest of the micro-batches
+  RouterUse base_use;           // over the whole batch
+  RouterUse adapter_use;
 };
 
 struct ValidationResult {
@@ -89,6 +91,8 @@ class Trainer {
       result.aux += share * losses.aux;
       result.adapter_aux += share * losses.adapter_aux;
       result.saved_bytes = std::max(result.saved_bytes, losses.saved_bytes);
+      result.base_use.add(losses.base_use);
+      result.adapter_use.add(losses.adapter_use);
     }
     result.gradient_norm = gradient_norm(optimizer_.parameters());
     check<NonFiniteGradient>(std::isfinite(result.gradient_norm), "the gradient norm is not finite");
