@@ -1,47 +1,20 @@
 #include "perft/io/atomic_file.hpp"
 
-#include <sys/resource.h>  // RLIMIT_FSIZE
-#include <sys/stat.h>      // mode, mkfifo, umask
+#include <sys/stat.h>  // mode, mkfifo, umask
 
 #include <catch2/catch.hpp>  // test cases
-#include <csignal>           // SIGXFSZ
 #include <filesystem>        // links
 #include <string>            // texts
 
+#include "io/file_size_limit.hpp"
 #include "io/temp_folder.hpp"
 
+using io_test::FileSizeLimit;
 using io_test::read_bytes;
 using io_test::TempFolder;
 using perft::AtomicFile;
 using perft::IoError;
 using perft::write_text_atomically;
-
-namespace {
-
-/// Files of this process can grow to `bytes` at most while it lives: stands for a full disk.
-class FileSizeLimit {
- public:
-  explicit FileSizeLimit(rlim_t bytes) {
-    old_action_ = std::signal(SIGXFSZ, SIG_IGN);
-    ::getrlimit(RLIMIT_FSIZE, &old_);
-    const rlimit limit{bytes, old_.rlim_max};
-    ::setrlimit(RLIMIT_FSIZE, &limit);
-  }
-
-  ~FileSizeLimit() {
-    ::setrlimit(RLIMIT_FSIZE, &old_);
-    std::signal(SIGXFSZ, old_action_);
-  }
-
-  FileSizeLimit(const FileSizeLimit&) = delete;
-  FileSizeLimit& operator=(const FileSizeLimit&) = delete;
-
- private:
-  rlimit old_{};
-  void (*old_action_)(int) = nullptr;
-};
-
-}  // namespace
 
 TEST_CASE("a committed file has its bytes, the mode of the umask, and no temporary beside it") {
   const TempFolder folder;

@@ -1,9 +1,10 @@
 #pragma once
 // A file that grows while a run goes on: what append() was given is with the system when it returns, so that a killed
-// run keeps what it had written.
+// run keeps what it had written, and on disk after sync().
 
-#include <fcntl.h>   // open
-#include <unistd.h>  // write, ftruncate
+#include <fcntl.h>     // open
+#include <sys/stat.h>  // the size
+#include <unistd.h>    // write, ftruncate
 
 #include <cerrno>       // errno
 #include <string>       // paths
@@ -12,6 +13,7 @@
 
 #include "perft/core/error.hpp"
 #include "perft/io/mapped_file.hpp"  // Descriptor, errno_text
+#include "perft/io/sync.hpp"
 
 namespace perft::inline PERFT_ABI {
 
@@ -26,20 +28,38 @@ class AppendFile {
 
   /// Cuts off all but the first `bytes`. Throws IoError.
   void truncate(std::size_t bytes) {
-    check<IoError>(::ftruncate(file_.get(), static_cast<off_t>(bytes)) == 0, path_,
-                   ": cannot cut the file: ", errno_text(errno));
+    const int code = ::ftruncate(file_.get(), static_cast<off_t>(bytes)) == 0 ? 0 : errno;
+    check<IoError>(code == 0, path_, ": cannot cut the file: ", errno_text(code), "; check the disk");
   }
 
-  /// One write(2), so that readers see all of `bytes` or nothing (but for a full disk). Throws IoError.
+  /// One write(2), so that readers see all of `bytes` or nothing (but for the moment in which a disk is found full:
+  /// what fitted is cut off again). Throws IoError.
   void append(std::string_view bytes) {
+    struct stat before {};
+
+    const bool known = ::fstat(file_.get(), &before) == 0;
     while (!bytes.empty()) {
       const ssize_t put = ::write(file_.get(), bytes.data(), bytes.size());
       if (put < 0 && errno == EINTR) {
         continue;
       }
-      check<IoError>(put > 0, path_, ": cannot write to the file: ", errno_text(put < 0 ? errno : ENOSPC));
+      if (put <= 0) {
+        const int code = put < 0 ? errno : ENOSPC;
+        if (known) {
+          (void)!::ftruncate(file_.get(), before.st_size);
+        }
+        fail<IoError>(
+            path_, ": cannot write to the file: ", errno_text(code),
+            code == ENOSPC || code == EDQUOT || code == EFBIG ? "; free space or raise the limit" : "; check the disk");
+      }
       bytes.remove_prefix(static_cast<std::size_t>(put));
     }
+  }
+
+  /// Makes what was appended durable. Throws IoError.
+  void sync() {
+    const int code = detail::sync_descriptor(file_.get());
+    check<IoError>(code == 0, path_, ": cannot sync the file: ", errno_text(code), "; check the disk");
   }
 
  private:

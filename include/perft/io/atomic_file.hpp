@@ -3,7 +3,7 @@
 
 #include <fcntl.h>     // open
 #include <sys/stat.h>  // stat
-#include <unistd.h>    // write, fsync, unlink
+#include <unistd.h>    // write, unlink
 
 #include <algorithm>     // std::min
 #include <cerrno>        // errno
@@ -16,23 +16,17 @@
 
 #include "perft/core/error.hpp"
 #include "perft/io/mapped_file.hpp"  // errno_text
+#include "perft/io/sync.hpp"
 #include "perft/io/temporaries.hpp"
 
 namespace perft::inline PERFT_ABI {
 
-/// Makes what was renamed or made in `folder` durable; where folders cannot be synced, it stands as it is.
-inline void sync_folder(const std::string& folder) {
-  const detail::Descriptor descriptor(::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  if (descriptor.get() >= 0) {
-    (void)::fsync(descriptor.get());
-  }
-}
-
 /// One output file. The constructor makes a temporary in the target's folder, `commit` syncs it, renames it over the
 /// target and syncs the folder; without `commit` the destructor removes it. A symbolic link is followed, so the file it
 /// points to is replaced (or made, if the link dangles), not the link. Every failure (no folder, no permission, disk
-/// full) is one IoError that names the target, and leaves the target as it was and no temporary; the temporary is
-/// listed for remove_temporaries while it exists.
+/// full) is one IoError that names the target, and leaves the target as it was and no temporary (but for a folder that
+/// cannot be synced: then the new file is in place, and may be gone after a power failure); the temporary is listed for
+/// remove_temporaries while it exists.
 class AtomicFile {
  public:
   explicit AtomicFile(const std::string& path) : path_(path), target_(resolve(path)) {
@@ -81,8 +75,8 @@ class AtomicFile {
   /// Makes the file visible under its name, durably. Call once, last.
   void commit() {
     check<IoError>(fd_ >= 0, path_, ": committed twice or after a failed write; open it again");
-    if (::fsync(fd_) != 0 && errno != EINVAL && errno != ENOTSUP) {  // some file systems have no fsync
-      give_up("cannot sync the file", errno);
+    if (const int code = detail::sync_descriptor(fd_); code != 0) {
+      give_up("cannot sync the file", code);
     }
     const int fd = fd_;
     fd_ = -1;
@@ -94,8 +88,7 @@ class AtomicFile {
     }
     temporary_.clear();
     listed_.reset();
-    const std::size_t slash = target_.rfind('/');
-    sync_folder(slash == std::string::npos ? "." : slash == 0 ? "/" : target_.substr(0, slash));
+    sync_folder(detail::folder_of(target_));
   }
 
  private:

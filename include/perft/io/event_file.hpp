@@ -150,6 +150,9 @@ class EventFile {
     file_.append(detail::record(event));
   }
 
+  /// Makes what was written durable. Throws IoError.
+  void sync() { file_.sync(); }
+
  private:
   AppendFile file_;
 };

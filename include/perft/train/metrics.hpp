@@ -59,6 +59,9 @@ class MetricsWriter {
   /// Throws NonFiniteError as metrics_line does, IoError if the line cannot be written (disk full).
   void write(const std::vector<MetricField>& fields) { file_.append(metrics_line(fields) + "\n"); }
 
+  /// Makes what was written durable. Throws IoError.
+  void sync() { file_.sync(); }
+
  private:
   AppendFile file_;
 };
