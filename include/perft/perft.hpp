@@ -50,6 +50,7 @@
 #include "perft/io/event_file.hpp"
 #include "perft/io/mapped_file.hpp"
 #include "perft/io/prefetch.hpp"
+#include "perft/io/read_back.hpp"
 #include "perft/io/sync.hpp"
 #include "perft/io/temporaries.hpp"
 #include "perft/models/causal_lm_fwd.hpp"

@@ -1,18 +1,19 @@
 #include "perft/io/safetensors_writer.hpp"
 
-#include <sys/resource.h>  // RLIMIT_FSIZE
-
 #include <catch2/catch.hpp>  // test cases
-#include <csignal>           // SIGXFSZ
 #include <cstdint>           // integers
+#include <filesystem>        // removal
 #include <string>            // texts
 #include <vector>            // tensors
 
+#include "io/file_size_limit.hpp"
 #include "io/temp_folder.hpp"
 
+using io_test::FileSizeLimit;
 using io_test::read_bytes;
 using io_test::TempFolder;
 using perft::DType;
+using perft::read_back_safetensors;
 using perft::SafetensorsFile;
 using perft::SafetensorsWriter;
 using perft::TensorHeader;
@@ -121,16 +122,39 @@ TEST_CASE("a disk that fills up is one error and leaves the old file") {
   folder.write("f", "old");
   const std::vector<char> big(100'000, 'x');
   const std::vector<TensorToWrite> tensors = {{"a", DType::u8, {100'000}, big.data(), big.size()}};
-  const auto old_action = std::signal(SIGXFSZ, SIG_IGN);
-  rlimit old{};
-  ::getrlimit(RLIMIT_FSIZE, &old);
-  const rlimit small{50'000, old.rlim_max};
-  ::setrlimit(RLIMIT_FSIZE, &small);
-  const std::string message =
-      io_test::message_of<perft::IoError>([&] { write_safetensors(folder.path("f"), tensors); });
-  ::setrlimit(RLIMIT_FSIZE, &old);
-  std::signal(SIGXFSZ, old_action);
+  std::string message;
+  {
+    const FileSizeLimit small(50'000);
+    message = io_test::message_of<perft::IoError>([&] { write_safetensors(folder.path("f"), tensors); });
+  }
   CHECK(message.starts_with(folder.path("f") + ": cannot write to the file: File too large;"));
   CHECK(read_bytes(folder.path("f")) == "old");
   CHECK(folder.files() == 1);
+}
+
+TEST_CASE("a file read back is what was written, and any other byte, a missing or an extra one is named") {
+  const TempFolder folder;
+  const std::string path = folder.path("f");
+  write_safetensors(path, two_tensors(), {{"k", "v"}});
+  CHECK_NOTHROW(read_back_safetensors(path, two_tensors(), {{"k", "v"}}));
+  const std::string whole = read_bytes(path);
+  const auto differs = [&](const std::string& bytes) {
+    folder.write("f", bytes);
+    return io_test::message_of<perft::IoError>([&] { read_back_safetensors(path, two_tensors(), {{"k", "v"}}); });
+  };
+  const std::string advice = "; check disk and memory, or write to another disk";
+  for (std::size_t at : {std::size_t{0}, std::size_t{9}, whole.size() - 28, whole.size() - 1}) {
+    std::string bytes = whole;
+    bytes[at] = static_cast<char>(bytes[at] ^ 0x40);
+    CHECK(differs(bytes) ==
+          path + ": reading it back, byte " + std::to_string(at) + " is not the one that was written" + advice);
+  }
+  CHECK(differs(whole.substr(0, whole.size() - 16)) == path + ": reading it back ends after " +
+                                                           std::to_string(whole.size() - 16) +
+                                                           " bytes, more were written" + advice);
+  CHECK(differs(whole + "x") ==
+        path + ": reading it back, it is longer than the " + std::to_string(whole.size()) + " bytes written" + advice);
+  std::filesystem::remove(path);
+  CHECK(io_test::message_of<perft::IoError>([&] { read_back_safetensors(path, two_tensors()); }) ==
+        path + ": cannot open the file: No such file or directory; check the path and its permissions");
 }

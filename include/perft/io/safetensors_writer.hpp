@@ -15,6 +15,7 @@
 #include "perft/core/error.hpp"
 #include "perft/io/atomic_file.hpp"
 #include "perft/io/json.hpp"
+#include "perft/io/read_back.hpp"
 #include "perft/io/safetensors.hpp"  // tensor_bytes, header limit
 
 namespace perft::inline PERFT_ABI {
@@ -41,12 +42,14 @@ using SafetensorsMetadata = std::vector<std::pair<std::string, std::string>>;
 /// Streams a file: all headers first, then each tensor's data in the same order, in pieces of any size, then commit.
 /// Data sections need not be in memory at once. Contents depend on the arguments alone (no time, host or path); the
 /// header is padded with spaces to a multiple of 8 bytes, so the data section is 8-aligned.
-class SafetensorsWriter {
+/// `File` is where the bytes go: an AtomicFile, or a ReadBack that compares a written file with the same bytes.
+template <class File>
+class BasicSafetensorsWriter {
  public:
   /// Throws ValueError if the tensors cannot be written (two of one name, a negative or overflowing shape, a name or
   /// metadata that is not UTF-8), IoError if the file cannot.
-  SafetensorsWriter(const std::string& path, std::span<const TensorHeader> tensors,
-                    const SafetensorsMetadata& metadata = {})
+  BasicSafetensorsWriter(const std::string& path, std::span<const TensorHeader> tensors,
+                         const SafetensorsMetadata& metadata = {})
       : file_(path) {
     const std::string header = compose(tensors, metadata);
     const std::uint64_t length = header.size();
@@ -115,14 +118,19 @@ class SafetensorsWriter {
     return text;
   }
 
-  AtomicFile file_;
+  File file_;
   std::uint64_t remaining_ = 0;
 };
 
+using SafetensorsWriter = BasicSafetensorsWriter<AtomicFile>;
+/// Its write() and commit() throw IoError where the file differs.
+using SafetensorsReadBack = BasicSafetensorsWriter<ReadBack>;
+
 /// Writes `tensors` in the order given. Throws as SafetensorsWriter does, and ValueError if a tensor's bytes are not
 /// product(shape) · size.
-inline void write_safetensors(const std::string& path, std::span<const TensorToWrite> tensors,
-                              const SafetensorsMetadata& metadata = {}) {
+template <class Writer = SafetensorsWriter>
+void write_safetensors(const std::string& path, std::span<const TensorToWrite> tensors,
+                       const SafetensorsMetadata& metadata = {}) {
   std::vector<TensorHeader> headers;
   headers.reserve(tensors.size());
   for (const TensorToWrite& tensor : tensors) {
@@ -132,11 +140,17 @@ inline void write_safetensors(const std::string& path, std::span<const TensorToW
                       dtype_name(tensor.dtype), " ", tensor.shape);
     headers.push_back({tensor.name, tensor.dtype, tensor.shape});
   }
-  SafetensorsWriter writer(path, headers, metadata);
+  Writer writer(path, headers, metadata);
   for (const TensorToWrite& tensor : tensors) {
     writer.write(tensor.data, tensor.bytes);
   }
   writer.commit();
+}
+
+/// Reads the file that write_safetensors wrote with the same arguments. Throws IoError where it differs from them.
+inline void read_back_safetensors(const std::string& path, std::span<const TensorToWrite> tensors,
+                                  const SafetensorsMetadata& metadata = {}) {
+  write_safetensors<SafetensorsReadBack>(path, tensors, metadata);
 }
 
 }  // namespace perft::inline PERFT_ABI

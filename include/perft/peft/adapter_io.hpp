@@ -49,11 +49,12 @@ class StoredParameters {
 
 /// Writes the attached adapters' parameters, trained or frozen, and `spec` as both files into the existing folder
 /// `dir`: the tensors first, then the configuration, each atomically. The bytes of adapter_model.safetensors depend on
-/// the values alone.
+/// the values alone; they are read back and compared. Throws IoError if a file cannot be written or differs.
 template <ComputeType C, class Device = Cpu, class Model>
 void save_adapter(Model& model, const AdapterSpec& spec, const BaseFacts& base, const std::string& dir) {
   const StoredParameters<Param<C>, Device> stored(adapter_parameters<C, Device>(model));
   write_safetensors(dir + "/adapter_model.safetensors", stored.tensors());
+  read_back_safetensors(dir + "/adapter_model.safetensors", stored.tensors());
   write_text_atomically(dir + "/adapter_config.json", adapter_config_json(spec, base).dump(1) + "\n");
 }
 
