@@ -30,7 +30,9 @@ struct Extent {
 
 /// Round numbers (1, 2 or 5 times a power of ten apart), about `count` of them, that span the extent.
 std::vector<double> ticks(const Extent& extent, int count) {
-  const double span = std::max(extent.high - extent.low, 1e-300);
+  // A curve that is flat but for rounding: a step that the numbers' last digits cannot count would count forever.
+  const double largest = std::max(std::abs(extent.low), std::abs(extent.high));
+  const double span = std::max({extent.high - extent.low, 1e-12 * largest, 1e-300});
   const double power = std::pow(10.0, std::floor(std::log10(span / count)));
   double step = power;
   for (const double factor : {2.0, 5.0, 10.0}) {
