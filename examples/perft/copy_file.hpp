@@ -7,6 +7,7 @@
 
 #include "perft/io/atomic_file.hpp"
 #include "perft/io/mapped_file.hpp"
+#include "perft/io/read_back.hpp"
 
 namespace perft::cli {
 
@@ -14,7 +15,8 @@ namespace perft::cli {
 inline constexpr const char* kFilesBesideWeights[] = {"tokenizer.json", "tokenizer_config.json",
                                                       "generation_config.json", "config.json"};
 
-/// Copies a file as it is, straight from its mapping; an absent file is skipped, and so is one that is there already.
+/// Copies a file as it is, straight from its mapping, and compares the copy; an absent file is skipped, and so is one
+/// that is there already. Throws IoError.
 inline void copy_if_there(const std::string& from, const std::string& to, const std::string& name) {
   if (!std::filesystem::exists(from + "/" + name)) {
     return;
@@ -30,6 +32,9 @@ inline void copy_if_there(const std::string& from, const std::string& to, const 
   AtomicFile file(target);
   file.write(source->bytes().data(), source->bytes().size());
   file.commit();
+  ReadBack copy(target);
+  copy.write(source->bytes().data(), source->bytes().size());
+  copy.commit();
 }
 
 }  // namespace perft::cli

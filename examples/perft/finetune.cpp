@@ -2,7 +2,7 @@
 
 #include "finetune.hpp"
 
-#include <algorithm>  // std::count
+#include <algorithm>  // std::count, std::sort
 #include <chrono>     // tokens per second
 #include <cmath>      // std::isfinite
 #include <iostream>   // results
@@ -19,6 +19,7 @@
 #include "finetune_data.hpp"
 #include "finetune_options.hpp"
 #include "memory_use.hpp"
+#include "perft/data/order.hpp"
 #include "perft/io/atomic_file.hpp"
 #include "perft/train/progress.hpp"
 #include "perft/train/schedule.hpp"
@@ -48,7 +49,9 @@ class FinetuneRun {
     check<UnsupportedError>(config.router_jitter_noise == 0, model_.config_path, ": router_jitter_noise is ",
                             config.router_jitter_noise, ", training supports 0; set it to 0");
     const bool resuming = options_.resume && folder_.holds_run();
-    if (!resuming) {
+    if (resuming) {
+      folder_.open();
+    } else {
       folder_.check_free(options_.model);
       if (options_.resume) {
         note(options_.out + ": no run to resume, starting one");
@@ -74,8 +77,8 @@ class FinetuneRun {
     } catch (const ValueError& error) {
       fail<IoError>(model_.config_path, ": ", error.what());
     }
-    if (resuming && !load_newest()) {
-      note(options_.out + ": no checkpoint to resume from, starting anew");
+    if (resuming) {
+      load_newest();
     }
     if (options_.warmup >= total_steps_) {
       note("--warmup " + std::to_string(options_.warmup) + ": the run has " + std::to_string(total_steps_) +
@@ -89,10 +92,10 @@ class FinetuneRun {
                    "program");
     if (progress_.step < total_steps_) {
       defer_signals();
-      if (!resuming) {
-        folder_.create(options_.model);
-      }
       try {
+        if (!resuming) {
+          folder_.create(options_.model);
+        }
         if (const int signal = train(resuming); signal != 0) {
           return 128 + signal;
         }
@@ -102,6 +105,8 @@ class FinetuneRun {
         }
         throw;
       }
+    } else {
+      finish_saving();
     }
     folder_.publish(progress_.best_step >= 0 ? progress_.best_step : progress_.step, options_.method == Method::full);
     summarize(std::chrono::duration<double>(Clock::now() - started).count());
@@ -114,6 +119,7 @@ class FinetuneRun {
     write_text_atomically(folder_.file(kOptionsFile), resolved_config(options_).to_toml());
     if (resuming) {
       folder_.truncate_metrics(progress_.step);
+      take_totals();
     }
     RunLog log(folder_, resuming && progress_.step > 0 ? progress_.step : -1, report_facts());
     const bool trained_gate = options_.method == Method::full ||
@@ -134,32 +140,28 @@ class FinetuneRun {
     std::iota(all.begin(), all.end(), 0);
     std::int64_t epoch = -1;
     std::vector<std::int64_t> order;
-    double timed_seconds = 0;
-    std::int64_t timed_tokens = 0;
-    bool first = true;
     while (progress_.step < total_steps_) {
       if (progress_.step / per_epoch != epoch) {
         epoch = progress_.step / per_epoch;
         order = epoch_order(all, epoch, static_cast<std::uint64_t>(options_.seed));
       }
       const IndexRange& range = batches[static_cast<std::size_t>(progress_.step % per_epoch)];
+      const auto at = static_cast<std::size_t>(range.begin);
       std::vector<EncodedRow> rows;
-      for (std::int64_t i = range.begin; i < range.end; ++i) {
-        rows.push_back(data_.train[static_cast<std::size_t>(order[static_cast<std::size_t>(i)])]);
+      for (const std::int64_t i : std::span(order).subspan(at, static_cast<std::size_t>(range.size()))) {
+        rows.push_back(data_.train[static_cast<std::size_t>(i)]);
       }
       const double lr = *options_.lr * linear_schedule(progress_.step, options_.warmup, total_steps_);
       const auto begin = Clock::now();
-      const StepResult result = take_step(rows, lr);
+      const StepResult result = take_step(rows, lr, std::span(order).subspan(at, rows.size()));
       const double seconds = std::chrono::duration<double>(Clock::now() - begin).count();
       ++progress_.step;
       progress_.train_loss = result.lm;
       progress_.tokens += result.tokens;
-      if (!first) {
-        timed_seconds += seconds;
-        timed_tokens += result.tokens;
-        tokens_per_second_ = static_cast<double>(timed_tokens) / timed_seconds;
+      if (progress_.step > 1) {
+        timed_.seconds += seconds;
+        timed_.tokens += result.tokens;
       }
-      first = false;
       log.write({{"step", progress_.step},
                  {"epoch", epoch},
                  {"lr", lr},
@@ -187,6 +189,7 @@ class FinetuneRun {
       }
       const int signal = last ? 0 : interrupted();  // after validation, which may take long
       if (save || signal != 0) {
+        log.sync();  // or a power failure could leave the checkpoint without the lines up to it
         save_state();
         log.report(report_summary());
       }
@@ -202,16 +205,28 @@ class FinetuneRun {
     return 0;
   }
 
-  StepResult take_step(const std::vector<EncodedRow>& rows, double lr) {
+  /// `chosen`: which of the training rows `rows` are.
+  StepResult take_step(const std::vector<EncodedRow>& rows, double lr, std::span<const std::int64_t> chosen) {
     try {
       return session_->step(rows, static_cast<std::uint64_t>(progress_.step), lr);
     } catch (const NonFiniteGradient& error) {
-      fail<NonFiniteError>(options_.out, ": step ", progress_.step + 1, ": ", error.what(), "; lower --lr",
-                           kept_checkpoint());
-    } catch (const NonFiniteError& error) {
-      const Batch batch = ragged_batch(rows, 0, options_.pad_rows, padded_columns(rows), 0);
       fail<NonFiniteError>(options_.out, ": step ", progress_.step + 1, ": ", error.what(),
-                           "; such numbers first appear in ", session_->first_non_finite(batch).value_or("the head"),
+                           " (batch: ", row_numbers(chosen), "); lower --lr", kept_checkpoint());
+    } catch (const NonFiniteError& error) {
+      const auto first_in = [&](std::span<const EncodedRow> part) {
+        return session_->first_non_finite(ragged_batch(part, 0, options_.pad_rows, padded_columns(part), 0));
+      };
+      const std::string where = first_in(rows).value_or("the head");
+      std::vector<std::int64_t> alone;  // rows that suffice
+      for (std::size_t i = 0; i < rows.size(); ++i) {
+        if (first_in(std::span(rows).subspan(i, 1))) {
+          alone.push_back(chosen[i]);
+        }
+      }
+      const bool some = !alone.empty() && alone.size() < rows.size();
+      fail<NonFiniteError>(options_.out, ": step ", progress_.step + 1, ": ", error.what(),
+                           "; such numbers first appear in ", where, some ? ", for " : ", for every row of the batch, ",
+                           row_numbers(some ? std::span<const std::int64_t>(alone) : chosen),
                            "; lower --lr or look at the weights and the data", kept_checkpoint());
     }
   }
@@ -225,6 +240,22 @@ class FinetuneRun {
       bar.clear();
       std::cout << "step " << progress_.step << ": ALARM: " << std::get<std::string>(line.back().second) << std::endl;
     }
+  }
+
+  /// The places in --data of training rows, as messages about files count them: from 1, through all files.
+  std::string row_numbers(std::span<const std::int64_t> chosen) const {
+    const RowSplit split =
+        split_rows(data_.stats.rows, options_.val_size, static_cast<std::uint64_t>(options_.seed));  // as load_data
+    std::vector<std::int64_t> numbers;
+    for (const std::int64_t i : chosen) {
+      numbers.push_back(split.train[static_cast<std::size_t>(i)] + 1);
+    }
+    std::sort(numbers.begin(), numbers.end());
+    std::string text = numbers.size() == 1 ? "row" : "rows";
+    for (const std::int64_t number : numbers) {
+      text += (number == numbers.front() ? " " : ", ") + std::to_string(number);
+    }
+    return text + " of --data";
   }
 
   /// What a failed run still has, for messages.
@@ -287,8 +318,10 @@ class FinetuneRun {
       summary.push_back(
           {"best validation loss, step " + std::to_string(progress_.best_step), short_number(progress_.best_loss)});
     }
-    summary.push_back({"tokens per second", short_number(tokens_per_second_)});
-    summary.push_back({"GB of anonymous memory at most", short_number(static_cast<double>(memory_.peak()) * 1e-9)});
+    if (timed_.seconds > 0) {
+      summary.push_back({"tokens per second", short_number(tokens_per_second())});
+    }
+    summary.push_back({"GB of anonymous memory at most", short_number(static_cast<double>(most_anonymous()) * 1e-9)});
     return summary;
   }
 
@@ -297,12 +330,35 @@ class FinetuneRun {
     folder_.prune(options_.keep, progress_.best_step);
   }
 
-  bool load_newest() {
+  /// The state of the newest checkpoint, if there is one.
+  void load_newest() {
     const std::vector<std::int64_t> steps = folder_.checkpoints();
-    if (!steps.empty()) {
-      progress_ = session_->load(folder_.checkpoint(steps.back()), steps.back());
+    if (steps.empty()) {
+      note(options_.out + ": no checkpoint to resume from, starting anew");
+      return;
     }
-    return !steps.empty();
+    const std::string checkpoint = folder_.checkpoint(steps.back());
+    progress_ = session_->load(checkpoint, steps.back());
+    note("resuming from " + checkpoint);
+  }
+
+  /// What a run that was killed after its last checkpoint had left to do; nothing for a finished one.
+  void finish_saving() {
+    folder_.prune(options_.keep, progress_.best_step);
+    take_totals();
+    if (folder_.report_is_old(progress_.step)) {
+      folder_.truncate_metrics(progress_.step);
+      RunLog(folder_, progress_.step, report_facts()).report(report_summary());
+    }
+  }
+
+  /// What the steps before this process took.
+  void take_totals() { timed_ = folder_.metric_totals(); }
+
+  std::int64_t most_anonymous() const { return std::max(memory_.peak(), timed_.most_anonymous_bytes); }
+
+  double tokens_per_second() const {
+    return timed_.seconds > 0 ? static_cast<double>(timed_.tokens) / timed_.seconds : 0.0;
   }
 
   std::int64_t base_parameters() const {
@@ -326,7 +382,7 @@ class FinetuneRun {
     const double beside = steps_here_ > 0 ? beside_steps_ / static_cast<double>(steps_here_) : 0.0;
     progress.seconds_left = (smoothed_ + beside) * static_cast<double>(total_steps_ - progress_.step);
     progress.loss = progress_.train_loss;
-    progress.memory_bytes = memory_.peak();
+    progress.memory_bytes = most_anonymous();
     bar.draw(progress, progress_.step == total_steps_);
   }
 
@@ -334,7 +390,7 @@ class FinetuneRun {
     OrderedJson json;
     json["steps"] = progress_.step;
     json["tokens"] = progress_.tokens;
-    json["tokens_per_second"] = tokens_per_second_;
+    json["tokens_per_second"] = tokens_per_second();
     json["train_loss"] = progress_.train_loss;
     json["val_loss"] = data_.validation.empty() ? OrderedJson() : OrderedJson(progress_.val_loss);
     json["best_val_loss"] = progress_.best_step < 0 ? OrderedJson() : OrderedJson(progress_.best_loss);
@@ -344,7 +400,7 @@ class FinetuneRun {
     }
     json["trainable_parameters"] = trainable;
     json["peak_rss_bytes"] = peak_resident_memory();
-    json["peak_anonymous_bytes"] = memory_.peak();
+    json["peak_anonymous_bytes"] = most_anonymous();
     json["wall_seconds"] = wall_seconds;
     if (options_.json) {
       std::cout << json.dump() << "\n";
@@ -353,7 +409,10 @@ class FinetuneRun {
       if (progress_.best_step >= 0) {
         std::cout << ", best validation loss " << progress_.best_loss << " (step " << progress_.best_step << ")";
       }
-      std::cout << ", " << tokens_per_second_ << " tokens/s; saved to " << options_.out << "\n";
+      if (timed_.seconds > 0) {
+        std::cout << ", " << tokens_per_second() << " tokens/s";
+      }
+      std::cout << "; saved to " << options_.out << "\n";
     }
   }
 
@@ -367,7 +426,7 @@ class FinetuneRun {
   std::int64_t total_steps_ = 0;
   AnonymousMemory memory_;
   std::set<std::string> alarms_shown_;
-  double tokens_per_second_ = 0;
+  RunFolder::Totals timed_;  // of the whole run, other processes' steps included
   double smoothed_ = 0;
   double beside_steps_ = 0;  // seconds of validation and saving in this process
   std::int64_t steps_here_ = 0;

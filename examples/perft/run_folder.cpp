@@ -5,6 +5,7 @@
 #include <algorithm>     // std::sort
 #include <charconv>      // step numbers
 #include <filesystem>    // folders
+#include <optional>      // names that are no checkpoint
 #include <sstream>       // metrics lines
 #include <system_error>  // reasons
 
@@ -12,6 +13,7 @@
 #include "perft/io/atomic_file.hpp"
 #include "perft/io/json.hpp"
 #include "perft/io/mapped_file.hpp"
+#include "perft/io/sync.hpp"
 
 namespace perft::cli {
 
@@ -54,27 +56,60 @@ void RunFolder::create(const std::string& model) {
     }
     if (fs::create_directory(folder, error)) {
       made_.push_back(folder.string());
+      sync_folder(detail::folder_of(folder.string()));
     }
     if (error) {
       break;
     }
   }
-  check<IoError>(!error, path_, ": cannot make the folder: ", error.message(), "; check --out and its permissions");
+  check<IoError>(!error, path_, ": cannot make the folder: ", error.message(),
+                 "; check --out, its permissions and free space");
+  lock_ = std::make_unique<RunLock>(path_);
+  check_run_free(model);  // as it is now that nobody else writes
+  begun_ = true;
+  remove_leftovers();
 }
 
-void RunFolder::discard_unless_saved() const {
-  if (checkpoints().empty()) {
-    std::error_code ignored;
-    for (const char* name : {kOptionsFile, kMetricsFile, kReportFile, kEventFile}) {
+void RunFolder::open() {
+  lock_ = std::make_unique<RunLock>(path_);
+  remove_leftovers();
+}
+
+void RunFolder::discard_unless_saved() {
+  std::error_code ignored;
+  if (begun_ && checkpoints().empty()) {
+    // What makes a run of the folder goes last: killed in between, it can still be resumed.
+    for (const char* name : {kReportFile, kEventFile, kMetricsFile, kOptionsFile}) {
       fs::remove(file(name), ignored);
     }
-    for (auto folder = made_.rbegin(); folder != made_.rend(); ++folder) {
-      fs::remove(*folder, ignored);  // refuses a folder that is not empty
+    remove_leftovers();
+  }
+  lock_.reset();
+  for (auto folder = made_.rbegin(); folder != made_.rend(); ++folder) {
+    fs::remove(*folder, ignored);  // refuses a folder that is not empty
+  }
+}
+
+void RunFolder::remove_leftovers() const {
+  std::vector<std::string> written = result_files();
+  written.insert(written.end(), {kOptionsFile, kMetricsFile, kReportFile});
+  std::error_code ignored;
+  for (const auto& entry : fs::directory_iterator(path_, ignored)) {
+    const std::string name = entry.path().filename().string();
+    const bool ours = std::any_of(written.begin(), written.end(),
+                                  [&](const std::string& file) { return name.starts_with(file + ".tmp-"); });
+    if (ours || name.starts_with(kTemporaryPrefix)) {
+      fs::remove_all(entry.path(), ignored);
     }
   }
 }
 
 void RunFolder::check_free(const std::string& model) const {
+  RunLock::check_free(path_);
+  check_run_free(model);
+}
+
+void RunFolder::check_run_free(const std::string& model) const {
   std::error_code ignored;
   check<IoError>(!fs::exists(path_, ignored) || fs::is_directory(path_, ignored), path_,
                  ": is not a folder, expected one or a new name; give another --out");
@@ -119,40 +154,54 @@ std::vector<std::int64_t> RunFolder::checkpoints() const {
 
 void RunFolder::save_checkpoint(std::int64_t step, const std::function<void(const std::string&)>& write) const {
   const std::string temporary = path_ + "/" + kTemporaryPrefix + std::to_string(step) + ".tmp";
+  const std::string target = checkpoint(step);
+  std::string aside;
   std::error_code error;
   fs::remove_all(temporary, error);
-  fs::create_directory(temporary, error);
-  check<IoError>(!error, temporary, ": cannot make the folder: ", error.message());
+  const bool made = !error && fs::create_directory(temporary, error);
+  check<IoError>(made, temporary, ": cannot make the folder: ", error.message(), "; make room for it and resume");
   try {
     write(temporary);
+    sync_folder(temporary);
+    if (fs::exists(fs::symlink_status(target, error))) {
+      aside = set_aside(target, error);  // no whole checkpoint: a run goes on from the newest of those
+    }
+    fs::rename(temporary, target, error);
+    check<IoError>(!error, target, ": cannot be put in place: ", error.message(), "; make room for it and resume");
   } catch (...) {
     fs::remove_all(temporary, error);
     throw;
   }
-  sync_folder(temporary);
-  fs::remove_all(checkpoint(step), error);
-  fs::rename(temporary, checkpoint(step), error);
-  if (error) {
-    const std::string reason = error.message();
-    fs::remove_all(temporary, error);
-    fail<IoError>(checkpoint(step), ": cannot be put in place: ", reason, "; make room for it and resume");
-  }
   sync_folder(path_);
+  if (!aside.empty()) {
+    fs::remove_all(aside, error);
+  }
+}
+
+std::string RunFolder::set_aside(const std::string& folder, std::error_code& error) const {
+  const std::string name = fs::path(folder).filename().string();
+  std::string aside = path_ + "/." + name + ".old";
+  fs::remove_all(aside, error);
+  fs::rename(folder, aside, error);
+  return aside;
 }
 
 void RunFolder::prune(std::int64_t keep, std::int64_t best) const {
   std::error_code error;
+  std::vector<std::string> aside;
   const std::vector<std::int64_t> steps = checkpoints();
   const auto count = static_cast<std::int64_t>(steps.size());
   for (std::int64_t i = 0; i < count - keep; ++i) {
-    if (steps[static_cast<std::size_t>(i)] != best) {
-      fs::remove_all(checkpoint(steps[static_cast<std::size_t>(i)]), error);
+    if (const std::int64_t step = steps[static_cast<std::size_t>(i)]; step != best) {
+      aside.push_back(set_aside(checkpoint(step), error));
+      check<IoError>(!error, checkpoint(step), ": cannot be removed: ", error.message(), "; check the disk and resume");
     }
   }
-  for (const auto& entry : fs::directory_iterator(path_, error)) {
-    if (entry.path().filename().string().rfind(kTemporaryPrefix, 0) == 0) {
-      fs::remove_all(entry.path(), error);
-    }
+  if (!aside.empty()) {
+    sync_folder(path_);  // or a power failure could undo the rename and not what is removed now
+  }
+  for (const std::string& folder : aside) {
+    fs::remove_all(folder, error);  // what stays goes when the run is resumed
   }
 }
 
@@ -182,6 +231,33 @@ void RunFolder::truncate_metrics(std::int64_t step) const {
     }
   }
   write_text_atomically(path, kept);
+}
+
+RunFolder::Totals RunFolder::metric_totals() const {
+  Totals totals;
+  if (!fs::exists(file(kMetricsFile))) {
+    return totals;
+  }
+  std::istringstream lines(read_text_file(file(kMetricsFile)));
+  for (std::string line; std::getline(lines, line);) {
+    const Json json = Json::parse(line, nullptr, false);
+    const auto number = [&](const char* key) {
+      return json.is_object() && json.contains(key) && json[key].is_number() ? json[key].get<double>() : 0.0;
+    };
+    if (number("step") > 1 && number("seconds") > 0) {
+      totals.seconds += number("seconds");
+      totals.tokens += static_cast<std::int64_t>(number("tokens"));
+    }
+    totals.most_anonymous_bytes =
+        std::max(totals.most_anonymous_bytes, static_cast<std::int64_t>(number("anonymous_bytes")));
+  }
+  return totals;
+}
+
+bool RunFolder::report_is_old(std::int64_t step) const {
+  std::error_code missing;
+  const auto report = fs::last_write_time(file(kReportFile), missing);
+  return missing || report < fs::last_write_time(checkpoint(step) + "/training_state.safetensors", missing);
 }
 
 }  // namespace perft::cli

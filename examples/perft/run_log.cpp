@@ -86,6 +86,11 @@ void RunLog::write(const std::vector<MetricField>& fields) {
   }
 }
 
+void RunLog::sync() {
+  metrics_.sync();
+  events_.sync();
+}
+
 void RunLog::report(std::vector<std::pair<std::string, std::string>> summary) {
   facts_.summary = std::move(summary);
   write_text_atomically(report_path_, run_report(facts_, read_text_file(metrics_path_)));

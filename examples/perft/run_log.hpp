@@ -28,6 +28,9 @@ class RunLog {
   /// One line of metrics.jsonl and one event; the first field is the step. Throws as MetricsWriter does.
   void write(const std::vector<MetricField>& fields);
 
+  /// Makes metrics and events durable. Throws IoError.
+  void sync();
+
   /// Writes report.html anew with these large numbers at its top. Throws IoError.
   void report(std::vector<std::pair<std::string, std::string>> summary);
 

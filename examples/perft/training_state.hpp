@@ -13,7 +13,7 @@
 namespace perft::cli {
 
 /// Moments are written as they lie in memory (adapters' B matrices transposed), in the parameters' type; so are the
-/// parameters themselves if `with_parameters` (the checkpoint's own weights are rounded).
+/// parameters themselves if `with_parameters` (the checkpoint's own weights are rounded). Read back and compared.
 template <class P>
 void save_training_state(const std::string& path, const RunProgress& progress, AdamW<P>& optimizer,
                          bool with_parameters) {
@@ -47,6 +47,7 @@ void save_training_state(const std::string& path, const RunProgress& progress, A
                      steps.data(),
                      steps.size() * sizeof(std::int64_t)});
   write_safetensors(path, tensors);
+  read_back_safetensors(path, tensors);
 }
 
 /// What save_training_state wrote after optimizer step `step`. Throws IoError if the file is of another run or step.
