@@ -26,6 +26,7 @@
 #include "router_watch.hpp"
 #include "run_folder.hpp"
 #include "run_log.hpp"
+#include "run_origin.hpp"
 #include "signals.hpp"
 #include "svg_chart.hpp"
 
@@ -77,6 +78,7 @@ class FinetuneRun {
     } catch (const ValueError& error) {
       fail<IoError>(model_.config_path, ": ", error.what());
     }
+    progress_.origin = run_origin(data_, model_);
     if (resuming) {
       load_newest();
     }
@@ -338,7 +340,13 @@ class FinetuneRun {
       return;
     }
     const std::string checkpoint = folder_.checkpoint(steps.back());
+    const RunOrigin now = progress_.origin;
     progress_ = session_->load(checkpoint, steps.back());
+    std::string files;
+    for (const std::string& file : options_.data) {
+      files += (files.empty() ? "" : ",") + file;
+    }
+    check_same_origin(progress_.origin, now, files, options_.model, checkpoint);
     note("resuming from " + checkpoint);
   }
 

@@ -1,6 +1,7 @@
 #pragma once
 // What a fine-tuning run asks of a model in training, whatever its compute type.
 
+#include <array>       // numbers
 #include <cstdint>     // counters
 #include <functional>  // when to stop
 #include <optional>    // no fault found
@@ -15,6 +16,24 @@
 
 namespace perft::cli {
 
+/// What a run was begun with, in a few numbers that a checkpoint keeps: a run goes on only with the same.
+struct RunOrigin {
+  std::int64_t train_rows = 0;
+  std::int64_t validation_rows = 0;
+  std::int64_t train_print = 0;  // fingerprint of ids and labels, row by row
+  std::int64_t validation_print = 0;
+  std::int64_t config_print = 0;   // of config.json's values
+  std::int64_t weights_print = 0;  // of the base's tensors: names, types, shapes and both ends of the data of each
+
+  static constexpr std::size_t kNumbers = 6;
+
+  std::array<std::int64_t, kNumbers> numbers() const {
+    return {train_rows, validation_rows, train_print, validation_print, config_print, weights_print};
+  }
+
+  static RunOrigin from(const std::array<std::int64_t, kNumbers>& n) { return {n[0], n[1], n[2], n[3], n[4], n[5]}; }
+};
+
 /// Where a run stands after an optimizer step. Everything random is a function of (seed, step), so there is no more.
 struct RunProgress {
   std::int64_t step = 0;        // optimizer steps done
@@ -23,6 +42,7 @@ struct RunProgress {
   double train_loss = 0;  // of the last step
   double val_loss = 0;    // of the last validation
   std::int64_t tokens = 0;
+  RunOrigin origin;
 };
 
 /// A trained tensor, for the table printed before step 1.

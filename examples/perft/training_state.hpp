@@ -1,9 +1,11 @@
 #pragma once
 // training_state.safetensors: what, beside the weights, a resumed run needs to go on exactly as if it had not stopped.
 
-#include <cstdint>  // counters
-#include <string>   // paths
-#include <vector>   // tensors
+#include <algorithm>  // std::copy
+#include <array>      // numbers
+#include <cstdint>    // counters
+#include <string>     // paths
+#include <vector>     // tensors
 
 #include "finetune_session.hpp"
 #include "perft/io/safetensors.hpp"
@@ -19,9 +21,15 @@ void save_training_state(const std::string& path, const RunProgress& progress, A
                          bool with_parameters) {
   const std::vector<std::int64_t> counters = {progress.step, progress.best_step, progress.tokens};
   const std::vector<double> values = {progress.best_loss, progress.train_loss, progress.val_loss};
+  const auto origin = progress.origin.numbers();
   std::vector<std::int64_t> steps;
   std::vector<TensorToWrite> tensors = {{"counters", DType::i64, {3}, counters.data(), 3 * sizeof(std::int64_t)},
-                                        {"values", DType::f64, {3}, values.data(), 3 * sizeof(double)}};
+                                        {"values", DType::f64, {3}, values.data(), 3 * sizeof(double)},
+                                        {"origin",
+                                         DType::i64,
+                                         {static_cast<std::int64_t>(origin.size())},
+                                         origin.data(),
+                                         origin.size() * sizeof(std::int64_t)}};
   for (std::size_t i = 0; i < optimizer.parameters().size(); ++i) {
     const auto& state = optimizer.state()[i];
     steps.push_back(state.steps);
@@ -62,8 +70,11 @@ RunProgress load_training_state(const std::string& path, std::int64_t step, Adam
   const std::vector<std::int64_t> counters = read_as<std::int64_t>(entry("counters"));
   const std::vector<double> values = read_as<double>(entry("values"));
   const std::vector<std::int64_t> steps = read_as<std::int64_t>(entry("steps"));
-  check<IoError>(counters.size() == 3 && values.size() == 3 && steps.size() == optimizer.parameters().size(), path,
-                 ": does not belong to this run's parameters; remove this checkpoint's folder");
+  const std::vector<std::int64_t> origin = read_as<std::int64_t>(entry("origin"));
+  std::array<std::int64_t, RunOrigin::kNumbers> begun{};
+  check<IoError>(counters.size() == 3 && values.size() == 3 && origin.size() == begun.size() &&
+                     steps.size() == optimizer.parameters().size(),
+                 path, ": does not belong to this run's parameters; remove this checkpoint's folder");
   bool whole = counters[0] == step && counters[1] >= -1 && counters[1] <= step && counters[2] >= 0;
   for (const std::int64_t count : steps) {
     whole = whole && count >= 0 && count <= step;
@@ -87,7 +98,8 @@ RunProgress load_training_state(const std::string& path, std::int64_t step, Adam
       state.v = read("v." + parameter.name());
     }
   }
-  return {counters[0], counters[1], values[0], values[1], values[2], counters[2]};
+  std::copy(origin.begin(), origin.end(), begun.begin());
+  return {counters[0], counters[1], values[0], values[1], values[2], counters[2], RunOrigin::from(begun)};
 }
 
 }  // namespace perft::cli
