@@ -28,7 +28,7 @@ class RunLock {
 
  private:
   std::string path_;
-  std::unique_ptr<detail::Descriptor> file_;
+  std::unique_ptr<perft::detail::Descriptor> file_;
   ListedTemporary listed_;  // a signal that ends the process at once removes the file
 };
 

@@ -55,6 +55,6 @@ TEST_CASE("MetricsWriter appends, or starts anew, and every line is on disk at o
                     "the folder and its permissions");
   if (std::filesystem::exists("/dev/full")) {
     CHECK_THROWS_WITH(perft::MetricsWriter("/dev/full", false).write({{"step", std::int64_t{1}}}),
-                      "/dev/full: cannot write to the file: No space left on device");
+                      "/dev/full: cannot write to the file: No space left on device; free space or raise the limit");
   }
 }

@@ -113,7 +113,7 @@ inline ProcessMemory plan_process(const ActivationShape& s, std::int64_t tokens,
                                   std::int64_t threads) {
   constexpr std::int64_t mega = 1 << 20;
   ProcessMemory plan;
-  plan.mapped = checkpoint_bytes;
+  plan.mapped = s.base_trained ? 2 * checkpoint_bytes : checkpoint_bytes;  // a saved model is read back and compared
   plan.parameters = plan.gradients = trained * s.param_bytes;
   plan.moments = 2 * plan.parameters;
   // MemoryPool: up to 1/32 more than was ever in use, and size classes above what was asked for (half of 1/8 on
