@@ -51,6 +51,7 @@
 #include "perft/io/mapped_file.hpp"
 #include "perft/io/prefetch.hpp"
 #include "perft/io/read_back.hpp"
+#include "perft/io/sha256.hpp"
 #include "perft/io/sync.hpp"
 #include "perft/io/temporaries.hpp"
 #include "perft/models/causal_lm_fwd.hpp"
@@ -129,6 +130,7 @@
 #if __has_include(<nlohmann/json.hpp>) && __has_include(<utf8proc.h>)
 #include "perft/text/bpe.hpp"
 #include "perft/text/bpe_file.hpp"
+#include "perft/text/bpe_trainer.hpp"
 #include "perft/text/decoder.hpp"
 #include "perft/text/normalize.hpp"
 #include "perft/text/pretokenize.hpp"
