@@ -1,6 +1,9 @@
 #!/usr/bin/env python3
 """Tests the checks themselves: a small tree they must accept, and one change each that they must refuse."""
 
+import hashlib
+import json
+import os
 import pathlib
 import subprocess
 import sys
@@ -110,6 +113,54 @@ class Checks(unittest.TestCase):
         for name in ("build/release/open.hpp", ".git/open.hpp", "tools/__pycache__/open.hpp"):
             self.put(name, "// TO" "DO: later\n")
         self.assertEqual(self.run_check("check_text.py")[0], 0)
+
+    def put_model(self, rows, files):
+        """A demo whose model was trained on `rows`, in the order pretrain leaves them, and is used on `files`."""
+        lines = sorted(hashlib.sha256(key.encode()).hexdigest()[:16] for key in rows)
+        text = "".join(line + "\n" for line in lines)
+        corpus = {"rows": len(rows), "rows_txt_sha256": hashlib.sha256(text.encode()).hexdigest()}
+        corpus["held_out_files"] = [{"path": f"demo/data/{name}", "sha256": self.put_rows(f"demo/data/{name}", instructions)}
+                                    for name, instructions in files.items()]
+        corpus["train_files"] = [{"path": "../data/math/train.json",
+                                  "sha256": self.put_rows("data/math/train.json", ["Who?", "What is it?", "How many?"])}]
+        self.put("demo/model/rows.txt", text)
+        self.put("demo/model/training.json", json.dumps({"corpus": corpus}))
+
+    def put_rows(self, name, instructions):
+        text = json.dumps([{"instruction": instruction, "output": ""} for instruction in instructions])
+        self.put(name, text)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def test_contamination(self):
+        script = "check_contamination.py"
+        self.put_model(["who", "whatisit"], {"task.json": ["Which?", "How many?"]})
+        code, output = self.run_check(script)
+        self.assertEqual(code, 0, output)
+        self.assertIn("none of the demo's 2 rows is among the 2 trained on", output)
+        # One row put in, written otherwise than it was trained on.
+        self.put_rows("demo/data/other.json", ["Which?", " what IS it ?! "])
+        self.refused(script, "other.json: row 2 was trained on: 'what IS it ?!'")
+        (self.top / "demo/data/other.json").unlink()
+        # A list without that row is not the one that was written.
+        self.put("demo/model/rows.txt", hashlib.sha256(b"who").hexdigest()[:16] + "\n")
+        self.refused(script, "rows.txt: its SHA-256 is not the one in training.json")
+        self.put_model(["who", "whatisit"], {})
+        (self.top / "demo/data/task.json").unlink()
+        self.refused(script, "demo/data: has no rows")
+
+    def test_contamination_against_the_data(self):
+        script = "check_contamination.py"
+        self.put_model(["who", "whatisit"], {"task.json": ["How many?"]})
+        os.environ["PERFT_DATA"] = str(self.top / "data")
+        self.addCleanup(os.environ.pop, "PERFT_DATA")
+        code, output = self.run_check(script)
+        self.assertEqual(code, 0, output)
+        self.assertIn("and are what the data has", output)
+        self.put_model(["who"], {"task.json": ["How many?"]})
+        self.refused(script, "rows.txt: lists 1 rows, the data has 2")
+        self.put_model(["who", "whatisit"], {"task.json": ["How many?"]})
+        self.put_rows("data/math/train.json", ["Who?", "What is it? "])
+        self.refused(script, "train.json: is not the file that was trained on")
 
 
 if __name__ == "__main__":

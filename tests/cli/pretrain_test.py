@@ -5,6 +5,7 @@ the checkpoint is one that perft inspects and fine-tunes and that transformers (
 Environment: PERFT_BINARY (pretrain is looked for beside it).
 """
 
+import array
 import hashlib
 import json
 import math
@@ -14,9 +15,12 @@ import shutil
 import subprocess
 import tempfile
 
+import tensor_files
+
 PERFT = os.environ["PERFT_BINARY"]
 PRETRAIN = os.path.join(os.path.dirname(PERFT), "pretrain")
 ROWS = os.path.join(os.path.dirname(os.path.abspath(__file__)), os.pardir, os.pardir, "demo", "data")
+DEMO_MODEL = os.path.join(ROWS, os.pardir, "model")
 TASKS = ["boolq", "openbookqa", "ARC-Easy", "ARC-Challenge"]
 ARITHMETIC = ["AddSub", "MultiArith", "SingleEq", "gsm8k"]
 VOCABULARY = 400
@@ -120,40 +124,55 @@ def test_use(top):
         assert done.returncode == 0, (method, done.stderr)
 
 
-def test_transformers(top):
-    """transformers reads weights and tokenizer; its loss on the held-out rows is what one pass of perft's gives."""
-    try:
-        import torch
-        from transformers import AutoTokenizer, OlmoeForCausalLM
-    except ImportError:
-        print("transformers is not installed: its side was left out")
-        return
-    import array
-
-    import tensor_files
-
-    folder = os.path.join(top, "a")
-    model = OlmoeForCausalLM.from_pretrained(folder, dtype=torch.float32)
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-    assert (tokenizer.eos_token_id, tokenizer.pad_token_id) == (0, 1)
-    text = json.loads(read(top, "held_out.json"))[0]["instruction"] + " na\u00efve \U0001f600"
+def token_ids(folder, text):
     printed = subprocess.run([PERFT, "tokenize", "--model", folder], input=json.dumps(text) + "\n", capture_output=True, text=True,
                              check=True, timeout=60).stdout
-    ids = tokenizer(text).input_ids
-    assert json.loads(printed) == ids, (printed, ids)
+    return json.loads(printed)
 
+
+def score(top, folder, ids):
+    """perft score's tensors for one text."""
     batch, out = os.path.join(top, "batch.safetensors"), os.path.join(top, "out.safetensors")
     tensors = {"input_ids": ids, "attention_mask": [1] * len(ids), "labels": ids}
     tensor_files.write(batch, {name: tensor_files.Tensor("I64", [1, len(ids)], array.array("q", values).tobytes())
                                for name, values in tensors.items()})
     subprocess.run([PERFT, "score", "--model", folder, "--input", batch, "--output", out, "--dtype", "f32"], check=True,
                    stdout=subprocess.DEVNULL, timeout=60)
-    _, scored = tensor_files.read(out)
-    with torch.no_grad():
-        logits = model(torch.tensor([ids])).logits.flatten().tolist()
-    ours = scored["logits"].values
-    worst = max(abs(a - b) for a, b in zip(ours, logits))
-    assert len(ours) == len(logits) and worst < 1e-4, worst
+    return tensor_files.read(out)[1]
+
+
+def test_transformers(top):
+    """transformers reads tokenizer and weights, and gives the ids and the logits that perft gives."""
+    try:
+        import torch
+        from transformers import AutoTokenizer, OlmoeForCausalLM
+    except ImportError:
+        print("transformers is not installed: its side was left out")
+        return
+    text = json.loads(read(top, "held_out.json"))[0]["instruction"] + " na\u00efve \U0001f600"
+    for folder in (os.path.join(top, "a"), DEMO_MODEL):
+        model = OlmoeForCausalLM.from_pretrained(folder, dtype=torch.float32)
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+        assert (tokenizer.eos_token_id, tokenizer.pad_token_id) == (0, 1)
+        ids = tokenizer(text).input_ids
+        assert token_ids(folder, text) == ids, (folder, ids)
+        with torch.no_grad():
+            logits = model(torch.tensor([ids])).logits.flatten().tolist()
+        ours = score(top, folder, ids)["logits"].values
+        worst = max(abs(a - b) for a, b in zip(ours, logits))
+        assert len(ours) == len(logits) and worst < 1e-4, (folder, worst)
+
+
+def test_committed(top):
+    """The checkpoint in demo/model is a finished one, and has learned what rows look like that it was not trained on."""
+    record = json.loads(read(DEMO_MODEL, "training.json"))
+    assert record["finished"], record
+    assert sum(entry.stat().st_size for entry in os.scandir(DEMO_MODEL)) < 25e6
+    with open(os.path.join(ROWS, "boolq.json"), encoding="utf-8") as file:
+        row = json.load(file)[0]
+    text = f"{row['instruction']}\n{row['output']}"
+    loss = score(top, DEMO_MODEL, token_ids(DEMO_MODEL, text))["lm_loss"].values[0]
+    assert loss < 0.5 * math.log(4096), loss  # log 4096: every token alike, as random weights have it
 
 
 def test_errors(top):
@@ -187,6 +206,7 @@ def main():
         test_repeats(top)
         test_use(top)
         test_errors(top)
+        test_committed(top)
         test_transformers(top)
     finally:
         shutil.rmtree(top)
