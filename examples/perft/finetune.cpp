@@ -213,22 +213,10 @@ class FinetuneRun {
       return session_->step(rows, static_cast<std::uint64_t>(progress_.step), lr);
     } catch (const NonFiniteGradient& error) {
       fail<NonFiniteError>(options_.out, ": step ", progress_.step + 1, ": ", error.what(),
-                           " (batch: ", row_numbers(chosen), "); lower --lr", kept_checkpoint());
+                           " (batch: ", list_of_rows(row_numbers(chosen)), "); lower --lr", kept_checkpoint());
     } catch (const NonFiniteError& error) {
-      const auto first_in = [&](std::span<const EncodedRow> part) {
-        return session_->first_non_finite(ragged_batch(part, 0, options_.pad_rows, padded_columns(part), 0));
-      };
-      const std::string where = first_in(rows).value_or("the head");
-      std::vector<std::int64_t> alone;  // rows that suffice
-      for (std::size_t i = 0; i < rows.size(); ++i) {
-        if (first_in(std::span(rows).subspan(i, 1))) {
-          alone.push_back(chosen[i]);
-        }
-      }
-      const bool some = !alone.empty() && alone.size() < rows.size();
       fail<NonFiniteError>(options_.out, ": step ", progress_.step + 1, ": ", error.what(),
-                           "; such numbers first appear in ", where, some ? ", for " : ", for every row of the batch, ",
-                           row_numbers(some ? std::span<const std::int64_t>(alone) : chosen),
+                           "; such numbers first appear in ", where_not_finite(rows, row_numbers(chosen)),
                            "; lower --lr or look at the weights and the data", kept_checkpoint());
     }
   }
@@ -244,14 +232,39 @@ class FinetuneRun {
     }
   }
 
-  /// The places in --data of training rows, as messages about files count them: from 1, through all files.
-  std::string row_numbers(std::span<const std::int64_t> chosen) const {
-    const RowSplit split =
-        split_rows(data_.stats.rows, options_.val_size, static_cast<std::uint64_t>(options_.seed));  // as load_data
+  std::optional<std::string> first_non_finite(std::span<const EncodedRow> rows) {
+    return session_->first_non_finite(ragged_batch(rows, 0, options_.pad_rows, padded_columns(rows), 0));
+  }
+
+  /// The first part of the model, and which of the rows (called `numbers`) suffice for that alone.
+  std::string where_not_finite(std::span<const EncodedRow> rows, const std::vector<std::int64_t>& numbers) {
+    std::vector<std::int64_t> alone;
+    for (std::size_t i = 0; i < rows.size(); ++i) {
+      if (first_non_finite(rows.subspan(i, 1))) {
+        alone.push_back(numbers[i]);
+      }
+    }
+    const bool some = !alone.empty() && alone.size() < rows.size();
+    return first_non_finite(rows).value_or("the head") + (some ? ", for " : ", for every row of the batch, ") +
+           list_of_rows(some ? alone : numbers);
+  }
+
+  /// Where training rows stand in --data: from 1, through all files.
+  std::vector<std::int64_t> row_numbers(std::span<const std::int64_t> chosen) const {
+    const RowSplit split = row_split();
     std::vector<std::int64_t> numbers;
     for (const std::int64_t i : chosen) {
       numbers.push_back(split.train[static_cast<std::size_t>(i)] + 1);
     }
+    return numbers;
+  }
+
+  /// As load_data split them.
+  RowSplit row_split() const {
+    return split_rows(data_.stats.rows, options_.val_size, static_cast<std::uint64_t>(options_.seed));
+  }
+
+  static std::string list_of_rows(std::vector<std::int64_t> numbers) {
     std::sort(numbers.begin(), numbers.end());
     std::string text = numbers.size() == 1 ? "row" : "rows";
     for (const std::int64_t number : numbers) {
@@ -263,13 +276,17 @@ class FinetuneRun {
   /// What a failed run still has, for messages.
   std::string kept_checkpoint() const { return folder_.checkpoints().empty() ? "" : "; the last checkpoint is intact"; }
 
-  std::string first_non_finite_of_validation() {
+  std::string where_validation_is_not_finite() {
+    const std::vector<std::int64_t> held_back = row_split().validation;
     for (const IndexRange& range : pieces(static_cast<std::int64_t>(data_.validation.size()), options_.batch_size)) {
       const auto rows = std::span<const EncodedRow>(data_.validation)
                             .subspan(static_cast<std::size_t>(range.begin), static_cast<std::size_t>(range.size()));
-      const Batch batch = ragged_batch(rows, 0, options_.pad_rows, padded_columns(rows), 0);
-      if (const auto where = session_->first_non_finite(batch)) {
-        return *where;
+      if (first_non_finite(rows)) {
+        std::vector<std::int64_t> numbers;
+        for (std::int64_t i = range.begin; i < range.end; ++i) {
+          numbers.push_back(held_back[static_cast<std::size_t>(i)] + 1);
+        }
+        return where_not_finite(rows, numbers);
       }
     }
     return "the head";
@@ -287,7 +304,7 @@ class FinetuneRun {
     if (!std::isfinite(result.loss)) {
       fail<NonFiniteError>(
           options_.out, ": step ", progress_.step, ": the validation loss is not finite; such numbers first appear in ",
-          first_non_finite_of_validation(), "; lower --lr or look at the weights and the data", kept_checkpoint());
+          where_validation_is_not_finite(), "; lower --lr or look at the weights and the data", kept_checkpoint());
     }
     progress_.val_loss = result.loss;
     log.write({{"step", progress_.step}, {"val_loss", result.loss}, {"val_standard_error", result.standard_error}});

@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
 """A disk that is full, fails or lies: one line that names a file, the last checkpoint as it was, and a run that goes on.
 
-And from the order of calls alone: what is on disk when power fails. Environment: PERFT_BINARY, PERFT_FAULT_SHIM.
+And from the order of calls alone: what is on disk when power fails. Environment: PERFT_BINARY, PERFT_FAULT_SHIM; PERFT_CRASHES=N
+takes every call.
 """
 import os
 import random
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -114,7 +114,10 @@ def main():
         runs = Runs(options)
         try:
             orders(runs)
-            calls = spread(runs.calls, rng, 2) if name == "adapter" else [call for call in spread(runs.calls, rng) if call.name == "write"]
+            if os.environ.get("PERFT_CRASHES"):
+                calls = runs.calls
+            else:
+                calls = [call for call in spread(runs.calls, rng, 2) if name == "adapter" or call.name == "write"]
             jobs = [(at_call, runs, runs.next_folder(), call, mode) for call in calls for mode in ("ENOSPC", "EIO")
                     if mode == "EIO" or call.name not in ("unlink", "remove", "close", "ftruncate")]
             lies = [call for call in spread(runs.calls, rng, 2) if call.name == "write" and ".safetensors" in call.path]

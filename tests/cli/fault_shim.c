@@ -6,7 +6,8 @@
 //   PERFT_FAULT_AT      the number of the call, from 1
 //   PERFT_FAULT_MODE    kill-before, kill-after, kill-half (a write puts half of its bytes and the process dies),
 //                       ENOSPC (a write puts half, then nothing can be written, made or renamed), EIO (this and every
-//                       later call fails), flip (one bit of what is written is another), SIGINT, SIGTERM (sent before)
+//                       later call fails), flip (one bit of what is written is another), SIGINT, SIGTERM (sent before),
+//                       stop-after (SIGSTOP)
 
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -70,7 +71,7 @@ static int absolute(char* out, int dir, const char* path) {
 }
 
 static void die(void) {
-  syscall(SYS_kill, syscall(SYS_getpid), SIGKILL);
+  syscall(SYS_kill, syscall(SYS_getpid), strcmp(mode, "stop-after") == 0 ? SIGSTOP : SIGKILL);
 }
 
 // Counts a call; what is to become of it. `frees`: it makes room, so that a full disk does not refuse it.

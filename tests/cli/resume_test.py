@@ -32,13 +32,13 @@ def two_runs(runs):
     path = os.path.join(folder, "metrics.jsonl")
     while first.poll() is None and not (os.path.exists(path) and os.path.getsize(path) > 0):
         time.sleep(0.001)
-    before = set(listing(folder))
-    runs.check(".lock" in before, f"a run at work has no lock: {before}")
+    lasting = {".lock", "run.toml", "metrics.jsonl"}
+    runs.check(lasting <= set(listing(folder)), f"a run at work has no lock: {listing(folder)}")
     refused(runs, runs.run(folder, options=steps), "resuming a run at work", folder + ": another run is at work in it (process "
             + str(first.pid), "give another --out")
     new = [word for word in runs.command(folder) if word != "--resume"]
     refused(runs, subprocess.run(new, capture_output=True, text=True), "a new run beside one at work", "another run is at work")
-    runs.check(first.poll() is None and before <= set(listing(folder)), "a refused run changed what the first had written")
+    runs.check(first.poll() is None and lasting <= set(listing(folder)), "a refused run changed what the first had written")
     first.send_signal(signal.SIGKILL)
     first.wait()
     runs.check(".lock" in listing(folder), "the lock is not the file .lock")
@@ -55,6 +55,20 @@ def two_runs(runs):
         refused(runs, runs.run(folder), "a folder whose lock is held", "another run is at work in it (a process that is just starting)")
         runs.check(listing(folder) == [".lock"], f"a refused run leaves {listing(folder)}")
     runs.check_finished(folder, "a folder whose lock was let go")
+    # One that opened the lock's file before its holder removed it has the lock of a file without a name: it must look again.
+    stale = runs.next_folder()
+    os.mkdir(stale)
+    open(os.path.join(stale, ".lock"), "w").close()
+    opened = [call.number for call in runs.logged("opened", stale)[1] if call.name == "open" and call.path == ".lock"][-1]
+    late = subprocess.Popen(runs.command(stale), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                            env={**os.environ, **runs.fault(stale, opened, "stop-after")})
+    runs.check(os.WIFSTOPPED(os.waitpid(late.pid, os.WUNTRACED)[1]), "the run does not stop at its lock")
+    os.remove(os.path.join(stale, ".lock"))
+    with open(os.path.join(stale, ".lock"), "w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        late.send_signal(signal.SIGCONT)
+        out, err = late.communicate(timeout=60)
+        runs.check(late.returncode == 1 and "another run is at work" in err, f"the lock of a removed file: {late.returncode} {err!r}")
     # Many at once: one of them is the run, and none disturbs it.
     folder = runs.next_folder()
     many = [subprocess.Popen(new[:3] + [folder] + new[4:], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(6)]
@@ -173,8 +187,33 @@ def not_finite(runs):
         kept = [name for name in os.listdir(folder) if name.startswith("checkpoint-")] if os.path.isdir(folder) else []
         runs.check(kept == ([f"checkpoint-{step - 1}"] if step > 1 else []), f"not finite in step {step}: holds {kept}")
         runs.check(("the last checkpoint is intact" in done.stderr) == (step > 1), f"step {step}: {done.stderr}")
+    # The same row held back: the validation before step 1 finds it.
+    held = min(set(range(30)) - set(trained_rows(runs, model, folder)))
+    content = json.loads(read(runs.data))
+    content[held]["instruction"] = "@"
+    with open(rows, "w") as out:
+        json.dump(content, out)
+    done = runs.run(runs.next_folder(), options=("--model", model, "--data", rows))
+    refused(runs, done, "a row held back", ": step 0: the validation loss is not finite; such numbers first appear in the embedding, for row "
+            f"{held + 1} of --data; ")
     done = runs.run(runs.next_folder(), options=("--val-size", "0", "--warmup", "0", "--lr", "1e38", "--max-steps", "3"))
     refused(runs, done, "weights that overflow", "not finite", "--lr")
+
+
+def trained_rows(runs, model, folder):
+    """The rows (from 0) that the split leaves to train on: those with which alone a broken row is found in training."""
+    rows, found = os.path.join(runs.work, "one.json"), []
+    for bad in range(30):
+        content = json.loads(read(runs.data))
+        content[bad]["instruction"] = "@"
+        with open(rows, "w") as out:
+            json.dump(content, out)
+        shutil.rmtree(folder, ignore_errors=True)
+        done = runs.run(folder, options=("--model", model, "--data", rows, "--max-steps", "8"))
+        if "the validation loss" not in done.stderr:
+            found.append(bad)
+    runs.check(len(found) == 24, f"{len(found)} rows are trained, expected 24")
+    return found
 
 
 def flat_curves(runs):
