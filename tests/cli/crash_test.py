@@ -89,6 +89,10 @@ def main():
             if not CRASHES:
                 resumed = [call for call in spread(resumed, rng) if adapter or call.name == "rename"]
             kills += all_of([(at_call, runs, runs.next_folder(), call, rng.choice(modes(call)), state) for call in resumed])
+            if adapter:  # the result in the folder is replaced, and is whole at every moment
+                more = runs.extended(STEPS + 2)
+                again = more.calls if CRASHES else spread(more.calls, rng)
+                kills += all_of([(at_call, more, more.next_folder(), call, rng.choice(modes(call)), runs.reference) for call in again])
             began = time.time()
             runs.run(runs.next_folder())
             seconds = time.time() - began

@@ -122,6 +122,17 @@ def another_origin(runs):
     runs.check_finished(folder, "the same data and base")
 
 
+def half_a_checkpoint(runs):
+    """A folder that is called a checkpoint and holds half of one is not resumed from, and gives way to the whole one."""
+    folder = runs.next_folder()
+    saves = [call for call in runs.calls if call.name == "mkdir" and call.path == ".checkpoint-6.tmp"]
+    runs.run(folder, runs.fault(folder, saves[0].number, "kill-before"))
+    os.mkdir(os.path.join(folder, "checkpoint-6"))
+    shutil.copy(os.path.join(runs.reference, "checkpoint-7", runs.weights), os.path.join(folder, "checkpoint-6", runs.weights))
+    open(os.path.join(folder, "checkpoint-6", "training_state.safetensors"), "w").close()
+    runs.check_finished(folder, "half of a checkpoint")
+
+
 def on_a_terminal(command):
     """What a command prints to stderr if that is a terminal."""
     main, terminal = pty.openpty()
@@ -230,7 +241,7 @@ def flat_curves(runs):
 def main():
     runs = Runs(ADAPTER)
     try:
-        for part in (two_runs, another_origin, what_is_said, not_finite, flat_curves):
+        for part in (two_runs, another_origin, half_a_checkpoint, what_is_said, not_finite, flat_curves):
             part(runs)
     finally:
         runs.close()
