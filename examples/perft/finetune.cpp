@@ -245,8 +245,8 @@ class FinetuneRun {
       }
     }
     const bool some = !alone.empty() && alone.size() < rows.size();
-    return first_non_finite(rows).value_or("the head") + (some ? ", for " : ", for every row of the batch, ") +
-           list_of_rows(some ? alone : numbers);
+    return first_non_finite(rows).value_or("the head") + ", for " + list_of_rows(some ? alone : numbers) +
+           (some ? "" : ", the whole batch");
   }
 
   /// Where training rows stand in --data: from 1, through all files.
