@@ -203,6 +203,16 @@ class Runs:
                     self.check(file in held and read(folder, name, file) == read(self.all, name, file), f"{folder}/{name}/{file} differs")
         return steps
 
+    def check_kept(self, folder, call, calls, text, state=None):
+        """There was no moment without a checkpoint: the newest that was in place before `call`, or a newer one, is there."""
+        before = self.checkpoints(state) if state else []
+        for other in calls:
+            saved = re.fullmatch(r"\S+ checkpoint-(\d+)", other.path)
+            if other.name == "rename" and saved and other.number < call.number:
+                before.append(int(saved[1]))
+        left = self.checkpoints(folder)
+        self.check(max(left, default=0) >= max(before, default=0), f"{text}: of the checkpoints {before} there are {left}")
+
     def check_whole_files(self, folder):
         """Nothing that has a final name is half there, whatever happened; metrics and events may end in a torn line."""
         self.checkpoints(folder)

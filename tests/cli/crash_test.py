@@ -27,8 +27,8 @@ def all_of(jobs):
     return len(jobs)
 
 
-def at_call(runs, folder, call, mode, state=None):
-    """Dies (or is signalled) at a call, and is resumed."""
+def at_call(runs, folder, call, calls, mode, state=None):
+    """Dies (or is signalled) at one of the calls, and is resumed. `state`: what a run that is resumed finds."""
     text = f"{mode} at {call.name} {call.path}" + (" of a resumed run" if state else "")
     if state is not None:
         shutil.copytree(state, folder)
@@ -37,6 +37,7 @@ def at_call(runs, folder, call, mode, state=None):
         runs.check(done.returncode == -signal.SIGKILL, f"{text}: exit code {done.returncode}: {done.stderr}")
     else:
         check_signalled(runs, folder, done.returncode, done.stdout, done.stderr, getattr(signal, mode), text)
+    runs.check_kept(folder, call, calls, text, state)
     runs.check_whole_files(folder)
     runs.check_finished(folder, text)
 
@@ -80,26 +81,26 @@ def main():
                 chosen = [(call, mode) for call in runs.calls for mode in modes(call) if adapter or call.name in ("rename", "fsync")]
             else:
                 chosen = [(call, rng.choice(modes(call)[1:])) for call in spread(runs.calls, rng, 2 if adapter else 1)]
-            kills = all_of([(at_call, runs, runs.next_folder(), *pair) for pair in chosen])
+            kills = all_of([(at_call, runs, runs.next_folder(), call, runs.calls, mode) for call, mode in chosen])
             # Resuming writes, too: from a state with a save half done and metrics beyond the last checkpoint.
             state = runs.next_folder()
             saves = [call for call in runs.calls if call.name == "fsync" and call.place.startswith(f".checkpoint-N.tmp/{runs.weights}")]
             runs.run(state, runs.fault(state, saves[3].number, "kill-after"))
-            resumed = runs.logged("resumed", state)[1]
-            if not CRASHES:
-                resumed = [call for call in spread(resumed, rng) if adapter or call.name == "rename"]
-            kills += all_of([(at_call, runs, runs.next_folder(), call, rng.choice(modes(call)), state) for call in resumed])
+            calls = runs.logged("resumed", state)[1]
+            resumed = calls if CRASHES else [call for call in spread(calls, rng) if adapter or call.name == "rename"]
+            kills += all_of([(at_call, runs, runs.next_folder(), call, calls, rng.choice(modes(call)), state) for call in resumed])
             if adapter:  # the result in the folder is replaced, and is whole at every moment
                 more = runs.extended(STEPS + 2)
                 again = more.calls if CRASHES else spread(more.calls, rng)
-                kills += all_of([(at_call, more, more.next_folder(), call, rng.choice(modes(call)), runs.reference) for call in again])
+                kills += all_of([(at_call, more, more.next_folder(), call, more.calls, rng.choice(modes(call)), runs.reference)
+                                 for call in again])
             began = time.time()
             runs.run(runs.next_folder())
             seconds = time.time() - began
             moments = [(at_random_time, runs, runs.next_folder(), signal.SIGKILL, rng.uniform(0, 1.5 * seconds))
                        for _ in range((CRASHES or 12) if adapter else 4)]
             kills += all_of(moments)
-            signals = [(at_call, runs, runs.next_folder(), call, rng.choice(("SIGINT", "SIGTERM")))
+            signals = [(at_call, runs, runs.next_folder(), call, runs.calls, rng.choice(("SIGINT", "SIGTERM")))
                        for call in spread(runs.calls, rng) if adapter or call.name == "rename"]
             signals += [(at_random_time, runs, runs.next_folder(), rng.choice((signal.SIGINT, signal.SIGTERM)),
                          rng.uniform(0, 1.2 * seconds)) for _ in range((CRASHES // 4 or 8) if adapter else 2)]

@@ -6,6 +6,7 @@ takes every call.
 """
 import os
 import random
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -22,8 +23,10 @@ def one_line(runs, done, text, *parts):
     runs.check(all(part in done.stderr for part in parts), f"{text}: {done.stderr!r} lacks one of {parts}")
 
 
-def at_call(runs, folder, call, mode):
-    text = f"{mode} at {call.name} {call.path}"
+def at_call(runs, folder, call, calls, mode, state=None):
+    text = f"{mode} at {call.name} {call.path}" + (" of a resumed run" if state else "")
+    if state is not None:
+        shutil.copytree(state, folder)
     done = runs.run(folder, runs.fault(folder, call.number, mode))
     # What is lost without harm: a lock's text, the removal of what is removed again, the closing of what was synced.
     harmless = call.path.startswith(".lock") or call.name in ("unlink", "remove", "close")
@@ -33,8 +36,9 @@ def at_call(runs, folder, call, mode):
         name = os.path.basename(call.path.split(" ")[0]).split(".tmp")[0] if call.path != "." else ""
         later = harmless or call.place in (".", ".checkpoint-N.tmp", "checkpoint-N .checkpoint-N.old")
         one_line(runs, done, text, folder, "" if later else name.lstrip("."), "No space left" if mode == "ENOSPC" else "Input/output error")
+    runs.check_kept(folder, call, calls, text, state)
     runs.check_whole_files(folder)
-    if mode == "ENOSPC" and done.returncode != 0:  # files can be removed there; a given-up checkpoint may wait for that
+    if mode == "ENOSPC" and not state and done.returncode != 0:  # files can be removed there; a given-up checkpoint may wait for that
         left = [name for name in listing(folder) if ".tmp" in name] if os.path.isdir(folder) else []
         runs.check(not left, f"{text}: leaves {left}")
         runs.check(not os.path.isdir(folder) or os.path.exists(os.path.join(folder, "run.toml")), f"{text}: leaves an empty folder")
@@ -118,8 +122,14 @@ def main():
                 calls = runs.calls
             else:
                 calls = [call for call in spread(runs.calls, rng, 2) if name == "adapter" or call.name == "write"]
-            jobs = [(at_call, runs, runs.next_folder(), call, mode) for call in calls for mode in ("ENOSPC", "EIO")
-                    if mode == "EIO" or call.name not in ("unlink", "remove", "close", "ftruncate")]
+            modes = lambda call: ["EIO"] if call.name in ("unlink", "remove", "close", "ftruncate") else ["EIO", "ENOSPC"]
+            jobs = [(at_call, runs, runs.next_folder(), call, runs.calls, mode) for call in calls for mode in modes(call)]
+            if name == "adapter":  # a run that is resumed, with a save half done
+                state = runs.next_folder()
+                saves = [call for call in runs.calls if call.name == "fsync" and call.place.startswith(f".checkpoint-N.tmp/{runs.weights}")]
+                runs.run(state, runs.fault(state, saves[3].number, "kill-after"))
+                resumed = runs.logged("resumed", state)[1]
+                jobs += [(at_call, runs, runs.next_folder(), call, resumed, rng.choice(modes(call)), state) for call in spread(resumed, rng)]
             lies = [call for call in spread(runs.calls, rng, 2) if call.name == "write" and ".safetensors" in call.path]
             jobs += [(flipped, runs, runs.next_folder(), call) for call in lies]
             counts.append(f"{name}: {all_of(jobs)} faults")

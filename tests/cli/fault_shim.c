@@ -7,7 +7,7 @@
 //   PERFT_FAULT_MODE    kill-before, kill-after, kill-half (a write puts half of its bytes and the process dies),
 //                       ENOSPC (a write puts half, then nothing can be written, made or renamed), EIO (this and every
 //                       later call fails), flip (one bit of what is written is another), SIGINT, SIGTERM (sent before),
-//                       stop-after (SIGSTOP)
+//                       stop-after (SIGSTOP), no-locks (whatever the number: flock fails as where there are none)
 
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -281,6 +281,14 @@ int renameat(int from_dir, const char* from, int to_dir, const char* to) {
 
 int renameat2(int from_dir, const char* from, int to_dir, const char* to, unsigned flags) {
   return rename_at(from_dir, from, to_dir, to, flags);
+}
+
+int flock(int fd, int operation) {
+  if (strcmp(mode, "no-locks") == 0) {
+    errno = ENOLCK;
+    return -1;
+  }
+  return (int)syscall(SYS_flock, fd, operation);
 }
 
 #define ON_PATH(name, call, frees, dir, parameters, arguments)                                     \

@@ -133,10 +133,10 @@ def half_a_checkpoint(runs):
     runs.check_finished(folder, "half of a checkpoint")
 
 
-def on_a_terminal(command):
+def on_a_terminal(command, environment=None):
     """What a command prints to stderr if that is a terminal."""
     main, terminal = pty.openpty()
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=terminal)
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=terminal, env={**os.environ, **(environment or {})})
     os.close(terminal)
     text = b""
     while True:
@@ -157,6 +157,10 @@ def what_is_said(runs):
     shutil.copytree(runs.reference, folder)
     text = on_a_terminal(runs.command(folder, "--max-steps", "8"))
     runs.check(f"perft: note: resuming from {folder}/checkpoint-7" in text, f"resuming does not name its checkpoint: {text!r}")
+    unlocked = runs.next_folder()
+    text = on_a_terminal(runs.command(unlocked), runs.fault(unlocked, 0, "no-locks"))
+    runs.check(f"note: {unlocked}/.lock: this file system has no locks (No locks available)" in text, f"no locks, and says {text!r}")
+    runs.check_finished(unlocked, "a file system without locks")
     # A finished run: its own speed, from metrics.jsonl, and no file touched.
     before = {name: os.stat(os.path.join(folder, name)).st_mtime_ns for name in listing(folder)}
     command = [word for word in runs.command(folder, "--max-steps", "8") if word != "--json"]
