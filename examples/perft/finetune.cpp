@@ -78,7 +78,7 @@ class FinetuneRun {
     } catch (const ValueError& error) {
       fail<IoError>(model_.config_path, ": ", error.what());
     }
-    progress_.origin = run_origin(data_, model_);
+    origin_ = run_origin(data_, model_);
     if (resuming) {
       load_newest();
     }
@@ -344,7 +344,17 @@ class FinetuneRun {
     return summary;
   }
 
+  /// With the weights' print, which is taken when it is needed.
+  const RunOrigin& origin() {
+    if (!weights_printed_) {
+      origin_.weights_print = print_of_weights(model_);
+      weights_printed_ = true;
+    }
+    return origin_;
+  }
+
   void save_state() {
+    progress_.origin = origin();
     folder_.save_checkpoint(progress_.step, [&](const std::string& dir) { session_->save(dir, progress_); });
     folder_.prune(options_.keep, progress_.best_step);
   }
@@ -357,13 +367,12 @@ class FinetuneRun {
       return;
     }
     const std::string checkpoint = folder_.checkpoint(steps.back());
-    const RunOrigin now = progress_.origin;
     progress_ = session_->load(checkpoint, steps.back());
     std::string files;
     for (const std::string& file : options_.data) {
       files += (files.empty() ? "" : ",") + file;
     }
-    check_same_origin(progress_.origin, now, files, options_.model, checkpoint);
+    check_same_origin(progress_.origin, origin(), files, options_.model, checkpoint);
     note("resuming from " + checkpoint);
   }
 
@@ -448,6 +457,8 @@ class FinetuneRun {
   FinetuneData data_;
   std::unique_ptr<FinetuneSession> session_;
   RunProgress progress_;
+  RunOrigin origin_;
+  bool weights_printed_ = false;
   std::int64_t total_steps_ = 0;
   AnonymousMemory memory_;
   std::set<std::string> alarms_shown_;

@@ -2,8 +2,7 @@
 
 #include "run_origin.hpp"
 
-#include <span>         // values
-#include <string_view>  // keys
+#include <span>  // values
 
 #include "fingerprint.hpp"
 #include "perft/io/json.hpp"
@@ -34,12 +33,24 @@ std::int64_t print_of_config(const std::string& path) {
   return print.value();
 }
 
-std::int64_t print_of(const CheckpointTensors& tensors) {
+}  // namespace
+
+RunOrigin run_origin(const FinetuneData& data, const ModelFiles& model) {
+  RunOrigin origin;
+  origin.train_rows = static_cast<std::int64_t>(data.train.size());
+  origin.validation_rows = static_cast<std::int64_t>(data.validation.size());
+  origin.train_print = print_of(data.train);
+  origin.validation_print = print_of(data.validation);
+  origin.config_print = print_of_config(model.config_path);
+  return origin;
+}
+
+std::int64_t print_of_weights(const ModelFiles& model) {
   constexpr std::size_t kEnd = 4096;
   Fingerprint print;
-  for (std::size_t i = 0; i < tensors.specs().size(); ++i) {
-    const std::string& name = tensors.specs()[i].name;
-    const TensorEntry& entry = tensors.entries()[i];
+  for (std::size_t i = 0; i < model.tensors.specs().size(); ++i) {
+    const std::string& name = model.tensors.specs()[i].name;
+    const TensorEntry& entry = model.tensors.entries()[i];
     print.add_bytes(name.data(), name.size());
     print.add(static_cast<std::uint64_t>(entry.dtype));
     print.add_values(std::span<const std::int64_t>(entry.shape));
@@ -48,17 +59,6 @@ std::int64_t print_of(const CheckpointTensors& tensors) {
     print.add_bytes(entry.data + (entry.bytes - end), end);
   }
   return print.value();
-}
-
-}  // namespace
-
-RunOrigin run_origin(const FinetuneData& data, const ModelFiles& model) {
-  return {static_cast<std::int64_t>(data.train.size()),
-          static_cast<std::int64_t>(data.validation.size()),
-          print_of(data.train),
-          print_of(data.validation),
-          print_of_config(model.config_path),
-          print_of(model.tensors)};
 }
 
 void check_same_origin(const RunOrigin& saved, const RunOrigin& now, const std::string& data, const std::string& model,

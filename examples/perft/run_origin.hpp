@@ -1,7 +1,8 @@
 #pragma once
 // The numbers of RunOrigin: made, and compared when a run is resumed.
 
-#include <string>  // paths
+#include <cstdint>  // prints
+#include <string>   // paths
 
 #include "finetune_data.hpp"
 #include "finetune_session.hpp"
@@ -9,9 +10,12 @@
 
 namespace perft::cli {
 
-/// Reads 8 KiB of every tensor of the base, so little beside training; weights that were trained further differ
-/// everywhere. Throws IoError if config.json cannot be read.
+/// All but weights_print. Throws IoError if config.json cannot be read.
 RunOrigin run_origin(const FinetuneData& data, const ModelFiles& model);
+
+/// weights_print: reads 8 KiB of every tensor of the base, and weights that were trained further differ everywhere. On
+/// a cold file that takes seconds; after a step the pages are there.
+std::int64_t print_of_weights(const ModelFiles& model);
 
 /// Throws IoError that says what is not as it was when `checkpoint` was written: `now` is of the rows of `data` and the
 /// base folder `model`.
