@@ -101,6 +101,7 @@
 #include "perft/train/trainer.hpp"
 
 #if __has_include(<nlohmann/json.hpp>)
+#include "perft/data/duplicates.hpp"
 #include "perft/data/encode.hpp"
 #include "perft/data/prompt.hpp"
 #include "perft/data/rows.hpp"
