@@ -9,6 +9,7 @@
 #include <variant>    // the commands
 
 #include "command_line.hpp"
+#include "data_show.hpp"
 #include "finetune.hpp"
 #include "inspect.hpp"
 #include "report_error.hpp"
@@ -27,6 +28,10 @@ int run(const std::string& text) {
 
 int run(const FinetuneOptions& options) {
   return run_finetune(options);
+}
+
+int run(const DataOptions& options) {
+  return run_data(options);
 }
 
 int run(const ScoreOptions& options) {

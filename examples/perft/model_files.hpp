@@ -7,6 +7,7 @@
 
 #include "perft/core/batch.hpp"
 #include "perft/data/encode.hpp"
+#include "perft/data/rows.hpp"
 #include "perft/models/config.hpp"
 #include "perft/models/tensor_table.hpp"
 #include "perft/peft/adapter_config.hpp"
@@ -23,6 +24,9 @@ struct ModelFiles {
   static ModelFiles open(const std::string& dir);
 };
 
+/// config.json alone: what texts need of a model. Throws as ModelConfig::parse does, or if there is no such file.
+ModelConfig read_model_config(const std::string& dir);
+
 /// What adapter_config.json says of its base.
 BaseFacts base_facts(const ModelConfig& config);
 
@@ -30,10 +34,11 @@ BaseFacts base_facts(const ModelConfig& config);
 /// none. Throws IoError if it is outside the vocabulary.
 std::int32_t end_of_row(const std::string& model, const ModelConfig& config);
 
-/// The rows of `files` under a prompt, encoded by the tokenizer of the folder `model`. Throws Error naming file and
-/// row, and IoError for an id that the model has no embedding for: another model's tokenizer.
-std::vector<EncodedRow> encode_files(const std::string& model, const ModelConfig& config,
-                                     const std::vector<std::string>& files, const std::string& prompt,
-                                     const EncodeOptions& options, EncodeStats& stats);
+/// The rows of a file under a prompt, encoded by the tokenizer of the folder `model`. `file` is what errors name where
+/// no row is at fault. Throws Error naming file and row, and IoError for an id that the model has no embedding for:
+/// another model's tokenizer.
+std::vector<EncodedRow> encode_for(const std::string& model, const ModelConfig& config, const std::vector<Row>& rows,
+                                   const std::string& file, const std::string& prompt, const EncodeOptions& options,
+                                   EncodeStats& stats);
 
 }  // namespace perft::cli
