@@ -165,6 +165,8 @@ Request parse_command_line(int argc, const char* const* argv) {
   commands.push_back(std::make_unique<Command<FinetuneOptions>>(
       app, "finetune", "train an adapter, or the whole model, on instruction rows"));
   commands.push_back(
+      std::make_unique<Command<SweepOptions>>(app, "sweep", "a grid of fine-tuning runs, compared in one table"));
+  commands.push_back(
       std::make_unique<Command<DataOptions>>(app, "data", "what finetune makes of its rows: tokens, mask, counts"));
   commands.push_back(
       std::make_unique<Command<ScoreOptions>>(app, "score", "logits, losses and gradients of a batch of token ids"));

@@ -15,6 +15,7 @@
 #include "report_error.hpp"
 #include "score.hpp"
 #include "signals.hpp"
+#include "sweep.hpp"
 #include "tokenize.hpp"
 
 namespace perft::cli {
@@ -28,6 +29,10 @@ int run(const std::string& text) {
 
 int run(const FinetuneOptions& options) {
   return run_finetune(options);
+}
+
+int run(const SweepOptions& options) {
+  return run_sweep(options);
 }
 
 int run(const DataOptions& options) {

@@ -44,18 +44,21 @@ void describe_run(OptionTable& table, CommonOptions& options) {
   table.integer("threads", options.threads, 1, "threads (default: all of the machine's)", kMostThreads);
 }
 
-void describe_config(OptionTable& table, CommonOptions& options) {
-  Option& config =
-      table.text("config", options.config, "FILE", "options from a TOML or JSON file; the command line wins");
+void describe_config_file(OptionTable& table, std::string& target, const char* help) {
+  Option& config = table.text("config", target, "FILE", help);
   config.expected = "the name of a .toml or .json file";
-  config.set = [&options](const ConfigValue& value) {
+  config.set = [&target](const ConfigValue& value) {
     const auto* name = std::get_if<std::string>(&value);
     if (name == nullptr || !is_config_name(*name)) {
       return false;
     }
-    options.config = *name;
+    target = *name;
     return true;
   };
+}
+
+void describe_config(OptionTable& table, CommonOptions& options) {
+  describe_config_file(table, options.config, "options from a TOML or JSON file; the command line wins");
 }
 
 void describe_json(OptionTable& table, CommonOptions& options) {
@@ -297,6 +300,22 @@ void settle(OptionTable& table, DataOptions& options, bool complete) {
   }
   if (complete) {
     require(table, {"action", "model", "data"});
+  }
+}
+
+void describe(OptionTable& table, SweepOptions& options) {
+  describe_config_file(table, options.grid, "options to share and to cross, TOML or JSON (required)");
+  table.text("out", options.out, "DIR", "folder of the runs, made with its parents (required)");
+  table.text("model", options.model, "DIR", "folder of the base model, instead of the grid's");
+  table.list("data", options.data, "F.json[,...]", "rows to train on, instead of the grid's");
+  table.flag("list", options.list, "print the cells and what is left out, run nothing");
+  describe_run(table, options);
+  describe_json(table, options);
+}
+
+void settle(OptionTable& table, SweepOptions&, bool complete) {
+  if (complete) {
+    require(table, {"config", "out"});
   }
 }
 

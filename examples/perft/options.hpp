@@ -92,6 +92,14 @@ struct DataOptions : CommonOptions {
   std::optional<DataPart> part;          // whose rows are numbered; default: all
 };
 
+struct SweepOptions : CommonOptions {
+  std::string grid;               // --config: options to share and to cross
+  std::string out;                // a folder of runs
+  std::string model;              // of all cells; empty: the grid's
+  std::vector<std::string> data;  // of all cells; empty: the grid's
+  bool list = false;              // run nothing
+};
+
 struct ScoreOptions : CommonOptions {
   std::string model;
   std::string adapter;  // empty: the base alone

@@ -77,6 +77,10 @@ class Curves {
 
 }  // namespace
 
+const char* report_style() {
+  return kStyle;
+}
+
 std::string run_report(const ReportFacts& facts, const std::string& metrics) {
   const Curves curves(metrics);
   std::string html =
