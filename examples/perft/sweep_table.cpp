@@ -21,11 +21,11 @@ namespace {
 constexpr const char* kSweepStyle = R"(
 .sweep td, .sweep th { padding: .2rem .9rem .2rem 0; text-align: right; white-space: nowrap; border-bottom: 1px solid var(--line); color: var(--ink); }
 .sweep th { color: var(--soft); font-weight: 500; } .sweep td:first-child, .sweep th:first-child { text-align: left; } .sweep a { color: inherit; }
-.sweep .best td { font-weight: 600; } .sweep .reason { text-align: left; white-space: normal; color: var(--soft); } .wide { overflow-x: auto; }
+.sweep .best td { font-weight: 600; } .sweep .reason { text-align: left; white-space: normal; color: var(--soft); } .wide { overflow-x: auto; } .chart { max-width: 720px; }
 )";
 
 /// More lines than this in one chart are not told apart by colour.
-constexpr std::size_t kMostNamedLines = 6;
+constexpr std::size_t kMostNamedLines = 4;
 
 bool is_finished(const CellResult& result) {
   return result.state == CellState::finished;
@@ -85,9 +85,10 @@ std::string markdown_field(const std::string& text) {
   return out;
 }
 
-/// Validation loss by trained parameters: a line for each combination of all other options than --rank if there are
-/// few, else dots.
-std::string loss_chart(const std::vector<CellResult>& results) {
+/// Validation loss by trained parameters: a line, with its name above, for each combination of all other options than
+/// --rank if there are few, else dots.
+std::string loss_chart(const std::vector<CellResult>& results, const SweepGrid& grid) {
+  std::vector<std::string> names;
   std::vector<ChartLine> lines;
   std::vector<ChartLine> dots;
   for (const CellResult& r : results) {
@@ -95,25 +96,32 @@ std::string loss_chart(const std::vector<CellResult>& results) {
       continue;
     }
     std::string name;
-    for (const auto& [key, value] : r.varied) {
-      if (key != "rank") {
-        name += (name.empty() ? "" : " ") + (key == "method" ? "" : key + " ") + value;
+    for (const std::string& key : grid.keys) {
+      if (const auto found = r.varied.find(key); found != r.varied.end() && key != "rank") {
+        name += (name.empty() ? "" : ", ") + (key == "method" ? "" : key + " ") + found->second;
       }
     }
     const ChartPoint point{static_cast<double>(r.trainable_parameters), *r.best_val_loss, r.val_standard_error};
-    auto line = std::find_if(lines.begin(), lines.end(), [&](const ChartLine& l) { return l.name == name; });
-    if (line == lines.end()) {
-      line = lines.insert(lines.end(), {name, {}, true});
+    const auto at = static_cast<std::size_t>(std::find(names.begin(), names.end(), name) - names.begin());
+    if (at == names.size()) {
+      names.push_back(name);
+      lines.push_back({"", {}, true});
     }
-    line->points.push_back(point);
+    lines[at].points.push_back(point);
     dots.push_back({"", {point}, true});
   }
   for (ChartLine& line : lines) {
     std::sort(line.points.begin(), line.points.end(),
               [](const ChartPoint& a, const ChartPoint& b) { return a.x < b.x; });
   }
-  return line_chart("Best validation loss ± standard error", "trained parameters", "nats per token",
-                    lines.size() <= kMostNamedLines ? lines : dots);
+  const bool named = lines.size() <= kMostNamedLines;
+  std::string html;
+  for (std::size_t i = 0; named && lines.size() > 1 && i < lines.size(); ++i) {
+    html += fmt::format("<span style=\"color:{}\">&#9679;</span> {}<br>\n", line_colour(i), escaped(names[i]));
+  }
+  return (html.empty() ? "" : "<p>" + html + "</p>\n") + "<div class=\"chart\">\n" +
+         line_chart("Best validation loss ± standard error", "trained parameters", "", named ? lines : dots) +
+         "</div>\n";
 }
 
 }  // namespace
@@ -316,8 +324,8 @@ std::string sweep_html(const std::string& title, const std::vector<CellResult>& 
   html +=
       "</table></div>\n<p>Sorted by the best validation loss. Its standard error is over the held-back rows, which "
       "are the same in all cells; the best of many cells looks a little better than it is.</p>\n<h2>Loss by "
-      "size</h2>\n<div class=\"charts\">\n" +
-      loss_chart(results) + "</div>\n";
+      "size</h2>\n" +
+      loss_chart(results, grid);
   html += "<h2>Options of all cells</h2>\n<table>\n";
   for (const RunConfig::Entry& entry : grid.shared.entries()) {
     html +=

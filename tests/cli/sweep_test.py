@@ -123,7 +123,7 @@ def check_page(out, order):
             assert tag not in ("script", "link", "img", "iframe"), tag
             if tag == "a":
                 self.links.append(values["href"])
-            if tag not in ("meta", "line", "circle", "polyline", "rect", "polygon"):
+            if tag not in ("meta", "br", "line", "circle", "polyline", "rect", "polygon"):
                 self.open.append(tag)
 
         def handle_startendtag(self, tag, attributes):
@@ -139,6 +139,7 @@ def check_page(out, order):
     assert page.open == ["p"] * page.open.count("p") and page.links == [name + "/report.html" for name in order], page.links
     assert "http" not in text.replace("http://www.w3.org", "") and "<circle" in text, "the page loads something, or draws no losses"
     assert all(os.path.exists(path(out, link)) for link in page.links)
+    assert all(f"</span> experts {m}<br>" in text for m in (1, 2)) and text.count("<polyline") == 2, "a line for each number of experts"
 
 
 def test_stopped_and_killed():
