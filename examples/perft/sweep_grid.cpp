@@ -16,6 +16,7 @@ namespace perft::cli {
 namespace {
 
 constexpr std::size_t kMostCells = 10000;
+constexpr std::size_t kLongestName = 150;  // file systems end at 255, and ".toml" and "_2" may follow
 /// Options of finetune that belong to the sweep.
 constexpr std::array<const char*, 4> kSetBySweep = {"out", "config", "json", "resume"};
 
@@ -129,7 +130,7 @@ std::string cell_name(const std::map<std::string, std::string>& varied, const st
                        std::string_view("._+-").find(c) != std::string_view::npos;
     c = plain ? c : c == ',' ? '+' : '-';
   }
-  return name.empty() || name[0] == '.' ? "cell" + name : name;
+  return (name.empty() || name[0] == '.' ? "cell" + name : name).substr(0, kLongestName);
 }
 
 /// What the command line gives for all cells.

@@ -223,6 +223,14 @@ def test_a_longer_sweep_goes_on():
     assert "2 of 2 cells failed" in error and "--seed is 42 in the saved run and 7 now" in error, error
 
 
+def test_names():
+    """Long values are cut, what a file name may not hold is replaced, and names stay different."""
+    far = ["/" + "a" * 200 + "/x.json", "/" + "a" * 200 + "/y z.json", "../b;c.json"]
+    grid = write("names.json", json.dumps({"grid": {"method": "perft-s", "data": far}}))
+    names = sweep(grid, "names", "--model", "m", "--list").splitlines()[:3]
+    assert names == ["data--" + "a" * 144, "data--" + "a" * 144 + "_2", "data-..-b-c.json"], names
+
+
 def test_the_paper_grid():
     printed = sweep(PAPER_GRID, "paper", "--model", "m", "--data", "d.json", "--list").splitlines()
     assert printed[64] == "64 cells" and not os.path.exists(path("paper")), printed
@@ -237,5 +245,6 @@ with folder:
     test_stopped_and_killed()
     test_cells_that_fail_or_are_left_out()
     test_a_longer_sweep_goes_on()
+    test_names()
     test_the_paper_grid()
 print("sweep: cells are single runs, and the tables are theirs")
