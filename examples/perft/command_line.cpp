@@ -167,6 +167,10 @@ Request parse_command_line(int argc, const char* const* argv) {
   commands.push_back(std::make_unique<Command<PlanOptions>>(
       app, "plan", "the memory of a finetune run by part and its speed, before anything is loaded"));
   commands.push_back(
+      std::make_unique<Command<SweepOptions>>(app, "sweep", "a grid of fine-tuning runs, compared in one table"));
+  commands.push_back(
+      std::make_unique<Command<DataOptions>>(app, "data", "what finetune makes of its rows: tokens, mask, counts"));
+  commands.push_back(
       std::make_unique<Command<ScoreOptions>>(app, "score", "logits, losses and gradients of a batch of token ids"));
   commands.push_back(std::make_unique<Command<InspectOptions>>(app, "inspect", "what a model or adapter folder holds"));
   commands.push_back(

@@ -3,6 +3,7 @@
 #include "finetune_data.hpp"
 
 #include <algorithm>  // std::any_of
+#include <iterator>   // std::back_inserter
 #include <limits>     // no limit
 #include <map>        // roles
 #include <set>        // layers of a role
@@ -13,6 +14,8 @@
 #include "digits.hpp"
 #include "model_files.hpp"
 #include "perft/data/order.hpp"
+#include "perft/data/rows.hpp"
+#include "report_error.hpp"
 
 namespace perft::cli {
 
@@ -40,23 +43,37 @@ std::pair<std::string, std::int64_t> role_of(const std::string& name) {
 
 }  // namespace
 
-FinetuneData load_data(const FinetuneOptions& options, const ModelConfig& config) {
+EncodeOptions encode_options(const FinetuneOptions& options, const ModelConfig& config) {
   EncodeOptions encode;
   encode.cutoff = options.cutoff;
   encode.train_on_inputs = options.train_on_inputs;
   encode.eos_id = end_of_row(options.model, config);
   check<IoError>(encode.eos_id >= 0, options.model,
                  ": no eos_token_id in generation_config.json or config.json; add one");
-  FinetuneData data;
-  std::vector<EncodedRow> encoded =
-      encode_files(options.model, config, options.data, options.prompt, encode, data.stats);
-  RowSplit split;
+  return encode;
+}
+
+RowSplit split_for(const FinetuneOptions& options, std::int64_t rows) {
   try {
-    split = split_rows(static_cast<std::int64_t>(encoded.size()), options.val_size,
-                       static_cast<std::uint64_t>(options.seed));
+    return split_rows(rows, options.val_size, static_cast<std::uint64_t>(options.seed));
   } catch (const ValueError& error) {
     fail<IoError>(options.data.front(), ": ", error.what());
   }
+}
+
+FinetuneData load_data(const FinetuneOptions& options, const ModelConfig& config) {
+  const EncodeOptions encode = encode_options(options, config);
+  FinetuneData data;
+  std::vector<Row> rows;
+  for (const std::string& file : options.data) {
+    std::vector<Row> of_file = read_rows({file});
+    data.files.emplace_back(file, static_cast<std::int64_t>(of_file.size()));
+    std::move(of_file.begin(), of_file.end(), std::back_inserter(rows));
+  }
+  std::vector<EncodedRow> encoded =
+      encode_for(options.model, config, rows, options.data.front(), options.prompt, encode, data.stats);
+  const RowSplit split = split_for(options, static_cast<std::int64_t>(encoded.size()));
+  data.duplicates = find_duplicates(rows, encoded, split);
   for (const std::int64_t i : split.train) {
     data.train.push_back(std::move(encoded[static_cast<std::size_t>(i)]));
   }
@@ -89,12 +106,17 @@ std::string plan_table(const MicroBatchPlan& plan, const FinetuneOptions& option
                      plan.bytes > budget ? ", which even this exceeds: lower --micro-batch-size or --cutoff" : "");
 }
 
-std::string data_table(const FinetuneData& data, const FinetuneOptions& options) {
+std::string rows_table(const FinetuneData& data, const FinetuneOptions& options) {
   const EncodeStats& s = data.stats;
   std::string out;
   out += fmt::format("rows               {:>14}   ({} to train, {} held back)\n", with_commas(s.rows),
                      with_commas(static_cast<std::int64_t>(data.train.size())),
                      with_commas(static_cast<std::int64_t>(data.validation.size())));
+  if (data.files.size() > 1) {
+    for (const auto& [file, rows] : data.files) {
+      out += fmt::format("{:>33}   from {}\n", with_commas(rows), one_line(file));
+    }
+  }
   out += fmt::format("tokens             {:>14}   (longest row {})\n", with_commas(s.tokens), s.longest);
   out +=
       fmt::format("trained tokens     {:>14}   ({:.1f} %)\n", with_commas(s.trained_tokens), 100 * s.trained_share());
@@ -107,6 +129,47 @@ std::string data_table(const FinetuneData& data, const FinetuneOptions& options)
     out += fmt::format("seams that differ  {:>14}   (prompt alone and prompt + answer tokenise differently)\n",
                        with_commas(s.seam_differs));
   }
+  const auto warn = [&out](const char* name, std::int64_t count, const std::string& meaning) {
+    if (count > 0) {
+      out += fmt::format("{:<18} {:>14}   ({})\n", name, with_commas(count), meaning);
+    }
+  };
+  warn("repeated rows", data.duplicates.repeated,
+       "to train, each equal to an earlier one: they weigh more than others");
+  const std::string of_held_back =
+      fmt::format("of the {} held back ", with_commas(static_cast<std::int64_t>(data.validation.size())));
+  warn("held back, known", data.duplicates.seen_rows,
+       of_held_back + "are also trained: the validation loss is better than that of unknown rows");
+  warn("held back, asked", data.duplicates.seen_prompts,
+       of_held_back + "have a prompt that is trained with another answer");
+  return out;
+}
+
+OrderedJson rows_json(const FinetuneData& data) {
+  const EncodeStats& s = data.stats;
+  OrderedJson files = OrderedJson::array();
+  for (const auto& [file, rows] : data.files) {
+    files.push_back({{"file", file}, {"rows", rows}});
+  }
+  return {{"rows", s.rows},
+          {"train", data.train.size()},
+          {"validation", data.validation.size()},
+          {"files", files},
+          {"tokens", s.tokens},
+          {"longest", s.longest},
+          {"trained_tokens", s.trained_tokens},
+          {"trained_share", s.trained_share()},
+          {"truncated", s.truncated},
+          {"without_eos", s.without_eos},
+          {"without_label", s.without_label},
+          {"seam_differs", s.seam_differs},
+          {"repeated", data.duplicates.repeated},
+          {"held_back_known", data.duplicates.seen_rows},
+          {"held_back_asked", data.duplicates.seen_prompts}};
+}
+
+std::string data_table(const FinetuneData& data, const FinetuneOptions& options) {
+  std::string out = rows_table(data, options);
   out += fmt::format("padding rows       {:>14}   (hf: a row's first token is scored on padding; ignore: it is not)\n",
                      options.pad_rows == PadRows::hf ? "hf" : "ignore");
   return out;

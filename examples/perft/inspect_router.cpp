@@ -16,7 +16,7 @@ RouterLoad run_router(const InspectOptions& options) {
   encode.eos_id = end_of_row(options.dir, files.config);
   RouterLoad load;
   const std::vector<EncodedRow> rows =
-      encode_files(options.dir, files.config, options.data, "alpaca", encode, load.text);
+      encode_for(options.dir, files.config, read_rows(options.data), options.data.front(), "alpaca", encode, load.text);
   with_compute_type(options, [&]<ComputeType C>() { router_load<C>(files, rows, load); });
   return load;
 }

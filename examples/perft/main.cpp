@@ -9,12 +9,14 @@
 #include <variant>    // the commands
 
 #include "command_line.hpp"
+#include "data_show.hpp"
 #include "finetune.hpp"
 #include "inspect.hpp"
 #include "plan.hpp"
 #include "report_error.hpp"
 #include "score.hpp"
 #include "signals.hpp"
+#include "sweep.hpp"
 #include "tokenize.hpp"
 
 namespace perft::cli {
@@ -32,6 +34,14 @@ int run(const FinetuneOptions& options) {
 
 int run(const PlanOptions& options) {
   return run_plan(options);
+}
+
+int run(const SweepOptions& options) {
+  return run_sweep(options);
+}
+
+int run(const DataOptions& options) {
+  return run_data(options);
 }
 
 int run(const ScoreOptions& options) {

@@ -6,8 +6,8 @@
 
 #include "memory_use.hpp"
 #include "perft/data/prompt.hpp"
-#include "perft/data/rows.hpp"
 #include "perft/io/hub_folder.hpp"
+#include "perft/io/mapped_file.hpp"  // read_text_file
 #include "perft/text/tokenizer.hpp"
 
 namespace perft::cli {
@@ -44,6 +44,11 @@ std::unique_ptr<Prefetch> prefetch(const CheckpointTensors& tensors) {
   return checkpoint_bytes(tensors) <= free_memory() ? std::make_unique<Prefetch>(files_of(tensors)) : nullptr;
 }
 
+ModelConfig read_model_config(const std::string& dir) {
+  const std::string path = dir + "/config.json";
+  return ModelConfig::parse(parse_json_strict(read_text_file(path), path), path);
+}
+
 BaseFacts base_facts(const ModelConfig& config) {
   return {std::string(family_name(config.family)), config.hidden_size, config.num_hidden_layers, config.vocab_size,
           config.num_experts};
@@ -60,18 +65,17 @@ std::int32_t end_of_row(const std::string& model, const ModelConfig& config) {
   return static_cast<std::int32_t>(ids.front());
 }
 
-std::vector<EncodedRow> encode_files(const std::string& model, const ModelConfig& config,
-                                     const std::vector<std::string>& files, const std::string& prompt,
-                                     const EncodeOptions& options, EncodeStats& stats) {
+std::vector<EncodedRow> encode_for(const std::string& model, const ModelConfig& config, const std::vector<Row>& rows,
+                                   const std::string& file, const std::string& prompt, const EncodeOptions& options,
+                                   EncodeStats& stats) {
   const PromptTemplate form = load_prompt_template(prompt);
-  const std::vector<Row> rows = read_rows(files);
   const std::string tokenizer_path = model + "/tokenizer.json";
   const Tokenizer tokenizer = Tokenizer::load(tokenizer_path);
   std::vector<EncodedRow> encoded;
   try {
     encoded = encode_rows(tokenizer, form, rows, options, stats);
   } catch (const ValueError& error) {
-    fail<IoError>(files.front(), ": ", error.what());
+    fail<IoError>(file, ": ", error.what());
   }
   for (const EncodedRow& row : encoded) {
     for (const std::int32_t id : row.ids) {

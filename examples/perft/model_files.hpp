@@ -8,6 +8,7 @@
 
 #include "perft/core/batch.hpp"
 #include "perft/data/encode.hpp"
+#include "perft/data/rows.hpp"
 #include "perft/io/prefetch.hpp"
 #include "perft/models/config.hpp"
 #include "perft/models/tensor_table.hpp"
@@ -31,6 +32,9 @@ std::unique_ptr<Prefetch> prefetch(const CheckpointTensors& tensors);
 /// Bytes of the files that hold `tensors`.
 std::int64_t checkpoint_bytes(const CheckpointTensors& tensors);
 
+/// config.json alone: what texts need of a model. Throws as ModelConfig::parse does, or if there is no such file.
+ModelConfig read_model_config(const std::string& dir);
+
 /// What adapter_config.json says of its base.
 BaseFacts base_facts(const ModelConfig& config);
 
@@ -38,10 +42,11 @@ BaseFacts base_facts(const ModelConfig& config);
 /// none. Throws IoError if it is outside the vocabulary.
 std::int32_t end_of_row(const std::string& model, const ModelConfig& config);
 
-/// The rows of `files` under a prompt, encoded by the tokenizer of the folder `model`. Throws Error naming file and
-/// row, and IoError for an id that the model has no embedding for: another model's tokenizer.
-std::vector<EncodedRow> encode_files(const std::string& model, const ModelConfig& config,
-                                     const std::vector<std::string>& files, const std::string& prompt,
-                                     const EncodeOptions& options, EncodeStats& stats);
+/// The rows of a file under a prompt, encoded by the tokenizer of the folder `model`. `file` is what errors name where
+/// no row is at fault. Throws Error naming file and row, and IoError for an id that the model has no embedding for:
+/// another model's tokenizer.
+std::vector<EncodedRow> encode_for(const std::string& model, const ModelConfig& config, const std::vector<Row>& rows,
+                                   const std::string& file, const std::string& prompt, const EncodeOptions& options,
+                                   EncodeStats& stats);
 
 }  // namespace perft::cli

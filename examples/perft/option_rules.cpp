@@ -3,6 +3,7 @@
 #include "option_rules.hpp"
 
 #include <algorithm>    // std::min
+#include <charconv>     // row numbers
 #include <string_view>  // names
 #include <vector>       // names
 
@@ -43,18 +44,21 @@ void describe_run(OptionTable& table, CommonOptions& options) {
   table.integer("threads", options.threads, 1, "threads (default: all of the machine's)", kMostThreads);
 }
 
-void describe_config(OptionTable& table, CommonOptions& options) {
-  Option& config =
-      table.text("config", options.config, "FILE", "options from a TOML or JSON file; the command line wins");
+void describe_config_file(OptionTable& table, std::string& target, const char* help) {
+  Option& config = table.text("config", target, "FILE", help);
   config.expected = "the name of a .toml or .json file";
-  config.set = [&options](const ConfigValue& value) {
+  config.set = [&target](const ConfigValue& value) {
     const auto* name = std::get_if<std::string>(&value);
     if (name == nullptr || !is_config_name(*name)) {
       return false;
     }
-    options.config = *name;
+    target = *name;
     return true;
   };
+}
+
+void describe_config(OptionTable& table, CommonOptions& options) {
+  describe_config_file(table, options.config, "options from a TOML or JSON file; the command line wins");
 }
 
 void describe_json(OptionTable& table, CommonOptions& options) {
@@ -63,6 +67,37 @@ void describe_json(OptionTable& table, CommonOptions& options) {
 
 void describe_pad_rows(OptionTable& table, PadRows& target, const char* help) {
   table.choice("pad-rows", target, {"ignore", "hf"}, help);
+}
+
+void describe_prompt(OptionTable& table, std::string& target) {
+  Option& prompt = table.text("prompt", target, "alpaca|perft-paper|FILE", "prompt template (default alpaca)");
+  for (const std::string_view name : kPromptNames) {
+    prompt.choices.emplace_back(name);
+  }
+  prompt.expected = joined(prompt.choices, " or ") + ", or a file (a name with . or / in it)";
+  prompt.set = [&target](const ConfigValue& value) {
+    const auto* name = std::get_if<std::string>(&value);
+    if (name == nullptr || (!is_builtin_prompt(*name) && name->find_first_of("./") == std::string::npos)) {
+      return false;
+    }
+    target = *name;
+    return true;
+  };
+}
+
+/// "4" or "0-9" as a range; nullopt for any other text.
+std::optional<RowRange> row_range(std::string_view text) {
+  const auto number = [](std::string_view digits) -> std::optional<std::int64_t> {
+    std::int64_t value = 0;
+    const char* end = digits.data() + digits.size();
+    const auto [stop, error] = std::from_chars(digits.data(), end, value);
+    return error == std::errc() && stop == end && value >= 0 && value <= kMostCount ? std::optional(value)
+                                                                                    : std::nullopt;
+  };
+  const std::size_t dash = text.find('-');
+  const auto first = number(text.substr(0, dash));
+  const auto last = dash == std::string_view::npos ? first : number(text.substr(dash + 1));
+  return first && last && *first <= *last ? std::optional(RowRange{*first, *last}) : std::nullopt;
 }
 
 /// Whether a method has an option at all.
@@ -175,19 +210,7 @@ void describe(OptionTable& table, FinetuneOptions& options) {
   table.integer("keep", options.keep, 1, "newest checkpoints to keep (default 3)", kMostCount);
   table.integer("seed", options.seed, 0, "seed of everything random (default 42)");
 
-  Option& prompt = table.text("prompt", options.prompt, "alpaca|perft-paper|FILE", "prompt template (default alpaca)");
-  for (const std::string_view name : kPromptNames) {
-    prompt.choices.emplace_back(name);
-  }
-  prompt.expected = joined(prompt.choices, " or ") + ", or a file (a name with . or / in it)";
-  prompt.set = [&options](const ConfigValue& value) {
-    const auto* name = std::get_if<std::string>(&value);
-    if (name == nullptr || (!is_builtin_prompt(*name) && name->find_first_of("./") == std::string::npos)) {
-      return false;
-    }
-    options.prompt = *name;
-    return true;
-  };
+  describe_prompt(table, options.prompt);
   table.boolean("train-on-inputs", options.train_on_inputs, "learn the prompt too, not only the output (default true)");
   describe_pad_rows(table, options.pad_rows,
                     "may padding predict a token (default ignore; hf with --prompt perft-paper)");
@@ -268,6 +291,67 @@ void describe(OptionTable& table, PlanOptions& options) {
 
 void settle(OptionTable& table, PlanOptions& options, bool complete) {
   settle_training(table, options, complete, {"model", "method"});
+}
+
+void describe(OptionTable& table, DataOptions& options) {
+  Option& action = table.choice("action", options.action, {"show", "report"},
+                                "show: rows as tokens; report: what finetune says of the data before step 1");
+  action.positional = true;
+  action.placeholder = "ACTION";
+  table.text("model", options.run.model, "DIR", "folder of the model: its tokenizer and EOS (required)");
+  table.list("data", options.run.data, "F.json[,...]", "rows: JSON arrays or JSON Lines (required)");
+  Option& rows =
+      table.list("rows", options.row_numbers, "N[-N][,...]", "show: rows by their numbers from 0 (default 0-2)");
+  rows.expected = "row numbers from 0, or ranges of them, with commas between them: 0,5,17 or 0-9";
+  rows.set = [&options, as_list = rows.set](const ConfigValue& value) {
+    if (!as_list(value)) {
+      return false;
+    }
+    options.rows.clear();
+    for (const std::string& item : options.row_numbers) {
+      const auto range = row_range(item);
+      if (!range) {
+        return false;
+      }
+      options.rows.push_back(*range);
+    }
+    return true;
+  };
+  table.choice("split", options.part, {"train", "validation"}, "show: number only the rows of this part of the split");
+  describe_prompt(table, options.run.prompt);
+  table.integer("cutoff", options.run.cutoff, 1, "most tokens of a row, EOS included (default 256)", kMostCount);
+  table.boolean("train-on-inputs", options.run.train_on_inputs,
+                "learn the prompt too, not only the output (default true)");
+  table.integer("val-size", options.run.val_size, 0, "rows held back for validation (default 120)", kMostCount);
+  table.integer("seed", options.run.seed, 0, "seed of the split (default 42)");
+  describe_config(table, options);
+  describe_json(table, options);
+}
+
+void settle(OptionTable& table, DataOptions& options, bool complete) {
+  const bool report = table.given("action") && options.action == DataAction::report;
+  for (const char* name : {"rows", "split"}) {
+    check<UsageError>(!report || !table.given(name), "--", name, " is only for perft data show; leave it out");
+  }
+  if (complete) {
+    require(table, {"action", "model", "data"});
+  }
+}
+
+void describe(OptionTable& table, SweepOptions& options) {
+  describe_config_file(table, options.grid, "options to share and to cross, TOML or JSON (required)");
+  table.text("out", options.out, "DIR", "folder of the runs, made with its parents (required)");
+  table.text("model", options.model, "DIR", "folder of the base model, instead of the grid's");
+  table.list("data", options.data, "F.json[,...]", "rows to train on, instead of the grid's");
+  table.flag("list", options.list, "print the cells and what is left out, run nothing");
+  describe_run(table, options);
+  describe_json(table, options);
+}
+
+void settle(OptionTable& table, SweepOptions&, bool complete) {
+  if (complete) {
+    require(table, {"config", "out"});
+  }
 }
 
 void describe(OptionTable& table, ScoreOptions& options) {

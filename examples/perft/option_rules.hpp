@@ -11,6 +11,8 @@ namespace perft::cli {
 /// Fills `table` with the options of the command that `options` belong to; the table stores into `options`.
 void describe(OptionTable& table, FinetuneOptions& options);
 void describe(OptionTable& table, PlanOptions& options);
+void describe(OptionTable& table, DataOptions& options);
+void describe(OptionTable& table, SweepOptions& options);
 void describe(OptionTable& table, ScoreOptions& options);
 void describe(OptionTable& table, InspectOptions& options);
 void describe(OptionTable& table, TokenizeOptions& options);
@@ -19,6 +21,8 @@ void describe(OptionTable& table, TokenizeOptions& options);
 /// for missing ones, and fills defaults that depend on other options.
 void settle(OptionTable& table, FinetuneOptions& options, bool complete);
 void settle(OptionTable& table, PlanOptions& options, bool complete);
+void settle(OptionTable& table, DataOptions& options, bool complete);
+void settle(OptionTable& table, SweepOptions& options, bool complete);
 void settle(OptionTable& table, ScoreOptions& options, bool complete);
 void settle(OptionTable& table, InspectOptions& options, bool complete);
 void settle(OptionTable& table, TokenizeOptions& options, bool complete);

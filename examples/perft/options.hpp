@@ -77,6 +77,32 @@ struct FinetuneOptions : CommonOptions {
 /// What decides a run's memory and speed: the options of finetune without rows, folders and intervals.
 struct PlanOptions : FinetuneOptions {};
 
+enum class DataAction { show, report };
+
+enum class DataPart { train, validation };
+
+/// Row numbers [first, last].
+struct RowRange {
+  std::int64_t first = 0;
+  std::int64_t last = 0;
+};
+
+struct DataOptions : CommonOptions {
+  DataAction action = DataAction::show;
+  FinetuneOptions run;  // model, data, prompt, cutoff, train_on_inputs, val_size and seed, as finetune has them
+  std::vector<std::string> row_numbers;  // --rows as given
+  std::vector<RowRange> rows;            // the same as numbers; empty: the first few
+  std::optional<DataPart> part;          // whose rows are numbered; default: all
+};
+
+struct SweepOptions : CommonOptions {
+  std::string grid;               // --config: options to share and to cross
+  std::string out;                // a folder of runs
+  std::string model;              // of all cells; empty: the grid's
+  std::vector<std::string> data;  // of all cells; empty: the grid's
+  bool list = false;              // run nothing
+};
+
 struct ScoreOptions : CommonOptions {
   std::string model;
   std::string adapter;  // empty: the base alone

@@ -146,6 +146,10 @@ std::string router_maps(const std::vector<Json>& lines, const std::string& whose
 
 }  // namespace
 
+const char* report_style() {
+  return kStyle;
+}
+
 std::string run_report(const ReportFacts& facts, const std::string& metrics) {
   const Curves curves(metrics);
   std::string html =

@@ -16,6 +16,9 @@ struct ReportFacts {
   std::vector<std::pair<std::string, std::string>> tables;         // heading and preformatted text
 };
 
+/// The style sheet of perft's pages.
+const char* report_style();
+
 /// A whole HTML page without a link to anything. `metrics` is metrics.jsonl's text; lines that are no JSON object with
 /// a step (the last line of a killed run) are left out.
 std::string run_report(const ReportFacts& facts, const std::string& metrics);

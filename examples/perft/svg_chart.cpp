@@ -177,6 +177,10 @@ std::string short_number(double value) {
   return fmt::format("{:.4g}", value);
 }
 
+const char* line_colour(std::size_t index) {
+  return kColours[index % kColours.size()];
+}
+
 std::string line_chart(const std::string& title, const std::string& x_label, const std::string& unit,
                        const std::vector<ChartLine>& lines) {
   Scale scale;

@@ -1,8 +1,9 @@
 #pragma once
 // Line charts and heatmaps as SVG text: what the report of a run is drawn with.
 
-#include <string>  // SVG
-#include <vector>  // points
+#include <cstddef>  // std::size_t
+#include <string>   // SVG
+#include <vector>   // points
 
 namespace perft::cli {
 
@@ -28,6 +29,9 @@ std::string short_number(double value);
 /// range is shown as a band behind the line. Without a single point: a chart that says so.
 std::string line_chart(const std::string& title, const std::string& x_label, const std::string& unit,
                        const std::vector<ChartLine>& lines);
+
+/// The colour of the line at `index` of a line_chart.
+const char* line_colour(std::size_t index);
 
 /// values[row][column] as coloured cells, one colour scale from `low` to `high`; row 0 is at the top.
 std::string heatmap(const std::string& title, const std::string& x_label, const std::string& y_label,
