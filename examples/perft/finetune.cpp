@@ -14,6 +14,8 @@
 #include <string>     // paths
 #include <vector>     // rows
 
+#include <fmt/format.h>
+
 #include "engine.hpp"
 #include "engine_commands.hpp"
 #include "finetune_data.hpp"
@@ -307,11 +309,21 @@ class FinetuneRun {
           where_validation_is_not_finite(), "; lower --lr or look at the weights and the data", kept_checkpoint());
     }
     progress_.val_loss = result.loss;
-    log.write({{"step", progress_.step}, {"val_loss", result.loss}, {"val_standard_error", result.standard_error}});
+    if (at_start) {
+      progress_.start_nll = result.row_nll;
+    }
+    const Estimate change = validation_change(progress_.start_nll, result);
+    log.write({{"step", progress_.step},
+               {"val_loss", result.loss},
+               {"val_standard_error", result.standard_error},
+               {"val_change", change.value},
+               {"val_change_standard_error", change.standard_error}});
     if (!options_.json) {
       bar.clear();
-      std::cout << "step " << progress_.step << ": validation loss " << result.loss << " ± " << result.standard_error
-                << std::endl;
+      std::cout
+          << fmt::format("step {}: validation loss {:.5f} ± {:.5f}", progress_.step, result.loss, result.standard_error)
+          << (at_start ? "" : fmt::format("   ({:+.5f} ± {:.5f} since the start)", change.value, change.standard_error))
+          << std::endl;
     }
     const bool best = progress_.step > 0 && (progress_.best_step < 0 || result.loss < progress_.best_loss);
     if (best) {

@@ -43,6 +43,7 @@ struct RunProgress {
   double val_loss = 0;    // of the last validation
   std::int64_t tokens = 0;
   RunOrigin origin;
+  std::vector<double> start_nll = {};  // of the held-back rows before step 1; empty without any
 };
 
 /// A trained tensor, for the table printed before step 1.

@@ -30,6 +30,13 @@ void save_training_state(const std::string& path, const RunProgress& progress, A
                                          {static_cast<std::int64_t>(origin.size())},
                                          origin.data(),
                                          origin.size() * sizeof(std::int64_t)}};
+  if (!progress.start_nll.empty()) {
+    tensors.push_back({"start_nll",
+                       DType::f64,
+                       {static_cast<std::int64_t>(progress.start_nll.size())},
+                       progress.start_nll.data(),
+                       progress.start_nll.size() * sizeof(double)});
+  }
   for (std::size_t i = 0; i < optimizer.parameters().size(); ++i) {
     const auto& state = optimizer.state()[i];
     steps.push_back(state.steps);
@@ -99,7 +106,14 @@ RunProgress load_training_state(const std::string& path, std::int64_t step, Adam
     }
   }
   std::copy(origin.begin(), origin.end(), begun.begin());
-  return {counters[0], counters[1], values[0], values[1], values[2], counters[2], RunOrigin::from(begun)};
+  RunProgress progress{counters[0], counters[1], values[0], values[1], values[2], counters[2], RunOrigin::from(begun)};
+  if (progress.origin.validation_rows > 0) {
+    progress.start_nll = read_as<double>(entry("start_nll"));
+    check<IoError>(std::ssize(progress.start_nll) == progress.origin.validation_rows, path, ": tensor 'start_nll' has ",
+                   progress.start_nll.size(), " rows, expected the ", progress.origin.validation_rows,
+                   " held back; remove this checkpoint's folder");
+  }
+  return progress;
 }
 
 }  // namespace perft::cli

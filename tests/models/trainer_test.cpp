@@ -358,6 +358,31 @@ TEST_CASE("rows with one target each: the standard error is that of a mean; one 
   CHECK(trainer.validate(std::span<const EncodedRow>(), 16).loss == 0);
 }
 
+TEST_CASE("the change between two validations is paired: its standard error is that of the rows' differences") {
+  perft::ValidationResult after;
+  after.row_nll = {3.0, 8.0, 4.0};
+  after.row_targets = {1.0, 2.0, 1.0};
+  const std::vector<double> before{4.0, 9.0, 4.5};
+  const perft::Estimate change = perft::validation_change(before, after);
+  // Differences -1, -1, -0.5 over 4 targets: mean -0.625; residuals -0.375, 0.25, 0.125.
+  CHECK(change.value == Approx(-0.625));
+  CHECK(change.standard_error == Approx(std::sqrt((0.375 * 0.375 + 0.25 * 0.25 + 0.125 * 0.125) * 3 / 2) / 4));
+  CHECK(perft::validation_change(after.row_nll, after).value == 0);
+  CHECK(perft::validation_change(after.row_nll, after).standard_error == 0);
+  CHECK_THROWS_WITH(perft::validation_change(std::span(before).first(2), after),
+                    "validation: 2 rows before and 3 after, expected the same ones");
+
+  Case c;
+  const auto rows = sixteen_rows();
+  Trainer trainer = c.trainer(options_of(PadRows::ignore, 4, 0.0));
+  const auto start = trainer.validate(rows, 16);
+  CHECK(close(std::accumulate(start.row_nll.begin(), start.row_nll.end(), 0.0) / static_cast<double>(start.targets),
+              start.loss, kExact));
+  trainer.step(rows, 0, 1e-2);
+  const auto later = trainer.validate(rows, 16);
+  CHECK(close(perft::validation_change(start.row_nll, later).value, later.loss - start.loss, kExact));
+}
+
 TEST_CASE("a model whose router inputs would be jittered in training is refused") {
   Case c;
   c.engine.model().config.router_jitter_noise = 0.25;

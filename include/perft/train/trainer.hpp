@@ -49,8 +49,49 @@ struct ValidationResult {
   double loss = 0;            // lm, token mean over all rows, without aux
   double standard_error = 0;  // of `loss`, rows being the sampling unit (ratio estimator)
   std::int64_t targets = 0;
-  bool stopped = false;  // before all rows were seen: the rest is worth nothing
+  bool stopped = false;             // before all rows were seen: the rest is worth nothing
+  std::vector<double> row_nll;      // summed over each row's targets
+  std::vector<double> row_targets;  // how many
 };
+
+/// A mean and its standard error.
+struct Estimate {
+  double value = 0;
+  double standard_error = 0;
+};
+
+/// Σ sums / Σ counts and its standard error, (sum, count) pairs being the sampling unit (ratio estimator, Cochran 1977,
+/// eq. 6.13). 0 with nothing counted; standard error 0 for a single pair.
+inline Estimate ratio_estimate(std::span<const double> sums, std::span<const double> counts) {
+  double total = 0;
+  double count = 0;
+  for (std::size_t i = 0; i < sums.size(); ++i) {
+    total += sums[i];
+    count += counts[i];
+  }
+  count = std::max(1.0, count);
+  Estimate estimate{total / count, 0};
+  double squares = 0;
+  for (std::size_t i = 0; i < sums.size(); ++i) {
+    const double residual = sums[i] - estimate.value * counts[i];
+    squares += residual * residual;
+  }
+  const auto n = static_cast<double>(sums.size());
+  estimate.standard_error = n > 1 ? std::sqrt(squares * n / (n - 1)) / count : 0.0;
+  return estimate;
+}
+
+/// How much the loss changed from `before` (row_nll of an earlier validation of the same rows) to `after`. Paired: what
+/// makes a row hard for both cancels, so the error is much smaller than that of either loss.
+inline Estimate validation_change(std::span<const double> before, const ValidationResult& after) {
+  check<ShapeError>(before.size() == after.row_nll.size(), "validation: ", before.size(), " rows before and ",
+                    after.row_nll.size(), " after, expected the same ones");
+  std::vector<double> differences(before.size());
+  for (std::size_t r = 0; r < before.size(); ++r) {
+    differences[r] = after.row_nll[r] - before[r];
+  }
+  return ratio_estimate(differences, after.row_targets);
+}
 
 /// Trains whatever is trainable in `model`, which must outlive it. Throws UnsupportedError for a model whose router
 /// inputs are to be jittered in training (Mixtral's router_jitter_noise): no published run uses it.
@@ -105,9 +146,8 @@ class Trainer {
   ValidationResult validate(std::span<const EncodedRow> rows, std::int64_t batch_rows,
                             const std::function<bool()>& stop = {}) {
     ValidationResult result;
-    std::vector<double> sums(rows.size());
-    std::vector<double> counts(rows.size());
-    double total = 0;
+    result.row_nll.resize(rows.size());
+    result.row_targets.resize(rows.size());
     for (const IndexRange& range : pieces(static_cast<std::int64_t>(rows.size()), batch_rows)) {
       const auto part = rows.subspan(static_cast<std::size_t>(range.begin), static_cast<std::size_t>(range.size()));
       for (const Batch& batch : micro_batches(part)) {
@@ -120,22 +160,15 @@ class Trainer {
         const Losses losses = evaluate_loss<C, Device>(model_, batch, options);
         for (std::size_t i = 0; i < losses.nll.size(); ++i) {
           const auto row = static_cast<std::size_t>(range.begin + batch.target_row[i]);
-          total += losses.nll[i];
-          sums[row] += losses.nll[i];
-          counts[row] += 1;
+          result.row_nll[row] += losses.nll[i];
+          result.row_targets[row] += 1;
         }
         result.targets += static_cast<std::int64_t>(losses.nll.size());
       }
     }
-    const auto targets = static_cast<double>(std::max<std::int64_t>(1, result.targets));
-    result.loss = total / targets;
-    double squares = 0;
-    for (std::size_t r = 0; r < sums.size(); ++r) {
-      const double residual = sums[r] - result.loss * counts[r];
-      squares += residual * residual;
-    }
-    const auto n = static_cast<double>(sums.size());
-    result.standard_error = n > 1 ? std::sqrt(squares * n / (n - 1)) / targets : 0.0;
+    const Estimate estimate = ratio_estimate(result.row_nll, result.row_targets);
+    result.loss = estimate.value;
+    result.standard_error = estimate.standard_error;
     return result;
   }
 
