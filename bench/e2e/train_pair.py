@@ -43,7 +43,7 @@ def run_perft(args, steps=5):
                    "--cutoff", str(args.tokens), "--max-steps", str(steps + 1), "--val-size", "0", "--warmup", "0", "--json"]
         result = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1])
         with open(os.path.join(out, "metrics.jsonl")) as file:
-            lines = [json.loads(line) for line in file]
+            lines = [line for line in map(json.loads, file) if "train_loss" in line]
     assert all(line["tokens"] == args.batch * args.tokens for line in lines), "rows shorter than --tokens"
     seconds = [line["seconds"] for line in lines[1:]]
     return args.batch * args.tokens / statistics.median(seconds), result["peak_anonymous_bytes"]
