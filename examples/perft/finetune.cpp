@@ -177,9 +177,9 @@ class FinetuneRun {
                  {"seconds", seconds},
                  {"activation_bytes", static_cast<std::int64_t>(result.saved_bytes)},
                  {"anonymous_bytes", memory_.now()}});
-      routers.add(result, session_->take_lost_updates(), lr);
+      routers.add(result);
       if (routers.due(progress_.step, total_steps_)) {
-        for (const std::vector<MetricField>& line : routers.take(progress_.step)) {
+        for (const std::vector<MetricField>& line : routers.take(progress_.step, session_->take_lost_updates())) {
           log.write(line);
           show_alarm(line, bar);
         }

@@ -46,11 +46,16 @@ class Session final : public FinetuneSession {
     lost_updates_.before(trainer_->optimizer());
     StepResult result = trainer_->step(rows, step, lr);
     round_routers();
-    lost_updates_.after(trainer_->optimizer());
+    if (lr > 0) {
+      lost_updates_.after(trainer_->optimizer());
+    }
     return result;
   }
 
-  double take_lost_updates() override { return lost_updates_.take_share(); }
+  LostUpdates<float>::Worst take_lost_updates() override {
+    const auto worst = lost_updates_.take(trainer_->optimizer());
+    return {worst.share, worst.name};
+  }
 
   ValidationResult validate(std::span<const EncodedRow> rows, std::int64_t batch_rows,
                             const std::function<bool()>& stop) override {

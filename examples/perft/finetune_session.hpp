@@ -11,6 +11,7 @@
 
 #include "perft/core/batch.hpp"
 #include "perft/data/batch.hpp"
+#include "perft/train/lost_updates.hpp"
 #include "perft/train/memory_plan.hpp"
 #include "perft/train/trainer.hpp"
 
@@ -67,8 +68,8 @@ class FinetuneSession {
   virtual ValidationResult validate(std::span<const EncodedRow> rows, std::int64_t batch_rows,
                                     const std::function<bool()>& stop) = 0;
 
-  /// As LostUpdates::take_share of the steps since the last call.
-  virtual double take_lost_updates() = 0;
+  /// As LostUpdates::take, of the steps with a learning rate since the last call.
+  virtual LostUpdates<float>::Worst take_lost_updates() = 0;
 
   /// As CausalLm::first_non_finite.
   virtual std::optional<std::string> first_non_finite(const Batch& batch) = 0;

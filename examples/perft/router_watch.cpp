@@ -27,21 +27,17 @@ RouterWatch::RouterWatch(std::int64_t total_steps, std::int64_t base_top_k, bool
     : window_(std::max<std::int64_t>(1, total_steps / kWindows)),
       routers_{{"base", base_trained ? base_top_k : 0, {}}, {"adapter", adapter_top_k, {}}} {}
 
-void RouterWatch::add(const StepResult& result, double lost_updates, double lr) {
+void RouterWatch::add(const StepResult& result) {
   routers_[0].use.add(result.base_use);
   routers_[1].use.add(result.adapter_use);
   ++steps_;
-  if (lr > 0) {
-    lost_ += lost_updates;
-    ++lost_steps_;
-  }
 }
 
 bool RouterWatch::due(std::int64_t step, std::int64_t total_steps) const {
   return step % window_ == 0 || step == total_steps;
 }
 
-std::vector<std::vector<MetricField>> RouterWatch::take(std::int64_t step) {
+std::vector<std::vector<MetricField>> RouterWatch::take(std::int64_t step, const LostUpdates<float>::Worst& lost) {
   std::vector<std::vector<MetricField>> lines;
   for (Router& router : routers_) {
     const std::vector<RouterLoad>& layers = router.use.layers();
@@ -83,17 +79,15 @@ std::vector<std::vector<MetricField>> RouterWatch::take(std::int64_t step) {
     }
     router.use.clear();
   }
-  if (lost_steps_ > 0 && lost_ / static_cast<double>(lost_steps_) > kLostAlarm) {
+  if (lost.share > kLostAlarm) {
     lines.push_back(
         {{"step", step},
-         {"kind", "rounding"},
-         {"alarm",
-          fmt::format("{:.0f} % of the updates are lost to rounding: they are below half a unit in the last place of "
-                      "their parameters; raise --lr or give --router-dtype f32",
-                      100 * lost_ / static_cast<double>(lost_steps_))}});
+         {"kind", std::string("rounding")},
+         {"alarm", fmt::format("{:.0f} % of the updates of {} are lost to rounding: they are below half a unit in "
+                               "the last place; raise --lr or give --router-dtype f32",
+                               100 * lost.share, lost.name)}});
   }
-  steps_ = lost_steps_ = 0;
-  lost_ = 0;
+  steps_ = 0;
   return lines;
 }
 

@@ -5,6 +5,7 @@
 #include <string>   // alarms
 #include <vector>   // lines
 
+#include "perft/train/lost_updates.hpp"
 #include "perft/train/metrics.hpp"
 #include "perft/train/trainer.hpp"
 
@@ -16,8 +17,7 @@ class RouterWatch {
   /// `base_trained`, `adapter_top_k`: which routers can collapse, because they are trained (0: no adapter router).
   RouterWatch(std::int64_t total_steps, std::int64_t base_top_k, bool base_trained, std::int64_t adapter_top_k);
 
-  /// Adds a step. `lost_updates`: as LostUpdates counts them; NaN: not looked at.
-  void add(const StepResult& result, double lost_updates, double lr);
+  void add(const StepResult& result);
 
   /// Whether `step` ends a window (or the run).
   bool due(std::int64_t step, std::int64_t total_steps) const;
@@ -25,8 +25,8 @@ class RouterWatch {
   /// The window's lines of metrics.jsonl, one per kind of router and one per alarm; starts a new window.
   /// A router's line: step, router ("base", "adapter"), window_steps, and per layer entropy, dead and busiest
   /// (RouterLoad), and load: of every expert of every layer, relative to the layer's mean. An alarm's: step, kind,
-  /// alarm (the text).
-  std::vector<std::vector<MetricField>> take(std::int64_t step);
+  /// alarm (the text). `lost`: of the window's steps.
+  std::vector<std::vector<MetricField>> take(std::int64_t step, const LostUpdates<float>::Worst& lost);
 
  private:
   struct Router {
@@ -38,8 +38,6 @@ class RouterWatch {
   std::int64_t window_;
   std::int64_t steps_ = 0;
   std::vector<Router> routers_;
-  double lost_ = 0;
-  std::int64_t lost_steps_ = 0;
 };
 
 }  // namespace perft::cli

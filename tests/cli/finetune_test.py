@@ -266,6 +266,36 @@ def schedule_clip_and_decay():
     check(metrics("hf")[0]["val_loss"] != metrics("all-inputs")[0]["val_loss"], "--pad-rows hf changes nothing")
 
 
+def routers_over_time():
+    """What metrics.jsonl and report.html say of the routers; the alarms come when they should and only then."""
+    finetune("watched", "--max-steps", "6", "--method", "perft-r", "--experts", "4", "--top-k", "2")
+    lines = [line for line in metrics("watched") if "router" in line]
+    check([(line["step"], line["router"]) for line in lines] == [(s, r) for s in range(1, 7) for r in ("base", "adapter")],
+          f"router lines: {[(line['step'], line['router']) for line in lines]}")
+    for line in lines:
+        experts = len(line["load"]) // len(line["entropy"])
+        check(line["window_steps"] == 1 and len(line["entropy"]) == len(line["dead"]) == len(line["busiest"]) == 2, f"{line}")
+        check(experts == (4 if line["router"] == "adapter" else experts) and experts > 1, f"experts of {line}")
+        for layer in range(2):
+            load = line["load"][layer * experts:(layer + 1) * experts]
+            check(abs(sum(load) - experts) < 0.001 * experts and 0 <= line["entropy"][layer] <= 1, f"load of {line}")
+            check(line["dead"][layer] == load.count(0) and abs(line["busiest"][layer] - max(load)) < 0.002, f"dead of {line}")
+    check(not any("alarm" in line for line in metrics("watched")), "an alarm without a reason")
+    with open(os.path.join(work, "watched", "report.html")) as file:
+        page = file.read()
+    check(page.count("Entropy of the load") == 2 * 2, "report.html: heatmaps of both routers (title and label)")
+    check("<h2>Alarms</h2>" not in page, "report.html: alarms without any")
+    small = ["--max-steps", "4", "--router-dtype", "bf16", "--dtype", "bf16", "--lr", "1e-6", "--warmup", "0"]
+    command = [BINARY, "finetune", "--model", model, "--data", data, "--out", os.path.join(work, "lost"), "--method", "perft-r",
+               "--batch-size", "4", "--val-size", "0", *small]
+    done = subprocess.run(command, capture_output=True, text=True)
+    alarms = [line for line in metrics("lost") if "alarm" in line]
+    check(alarms and alarms[0]["kind"] == "rounding" and ".perft.router.weight are lost to rounding" in alarms[0]["alarm"], f"{alarms}")
+    check(done.stdout.count("ALARM") == 1, f"alarms on the screen: {done.stdout!r}")
+    with open(os.path.join(work, "lost", "report.html")) as file:
+        check("<h2>Alarms</h2>" in file.read(), "report.html: no alarms")
+
+
 def values(out):
     """All F32 numbers of an adapter, in the file's order."""
     import array
@@ -400,7 +430,7 @@ def main():
     try:
         prepare()
         for part in (methods, repeats, resumes, shapes_of_resuming, losses_of_data_and_folders, tables_come_first,
-                     schedule_clip_and_decay, bf16_runs, signals_end_it, watched, saved_adapter_is_the_best,
+                     schedule_clip_and_decay, bf16_runs, routers_over_time, signals_end_it, watched, saved_adapter_is_the_best,
                      refuses_numbers_that_are_not_finite):
             part()
     finally:
