@@ -4,7 +4,7 @@
 # shuffled. Ends in a table of losses on held-back rows and a report to open; exits non-zero unless the first two fell
 # by more than 3 standard errors and the shuffled one did not. Nothing is downloaded but what scripts/setup.sh installs.
 #   scripts/demo.sh            leaves everything in build/demo
-#   PERFT_DEMO_TEST=FOLDER     the same with PERFT_BINARY as it is, in FOLDER
+#   PERFT_DEMO_TEST=FOLDER     the same with PERFT_BINARY as it is and half the steps, in FOLDER
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -14,9 +14,11 @@ if [ -z "${PERFT_DEMO_TEST:-}" ]; then
   cmake --build --preset release --target perft_program
   perft=build/release/bin/perft
   demo=build/demo
+  length=(--max-steps 110 --eval-every 55 --save-every 110)
 else
   perft=$PERFT_BINARY
   demo=$PERFT_DEMO_TEST
+  length=(--max-steps 55 --eval-every 55 --save-every 55)
 fi
 model=demo/model
 rows=demo/data/math_train.json
@@ -37,7 +39,7 @@ finetune() {
   local name=$1 data=$2
   shift 2
   "$perft" finetune --model "$model" --data "$data" --out "$demo/$name" --train-on-inputs false --val-size 120 \
-    --max-steps 110 --batch-size 16 --lr 1e-3 --warmup 10 --eval-every 55 --save-every 110 "$@"
+    --batch-size 16 --lr 1e-3 --warmup 10 "${length[@]}" "$@"
   "$perft" inspect "$demo/$name" --json > "$demo/$name/contents.json"
 }
 

@@ -268,8 +268,8 @@ def schedule_clip_and_decay():
 
 def routers_over_time():
     """What metrics.jsonl and report.html say of the routers; the alarms come when they should and only then."""
-    finetune("watched", "--max-steps", "6", "--method", "perft-r", "--experts", "4", "--top-k", "2")
-    lines = [line for line in metrics("watched") if "router" in line]
+    finetune("routed", "--max-steps", "6", "--experts", "4", "--top-k", "2")
+    lines = [line for line in metrics("routed") if "router" in line]
     check([(line["step"], line["router"]) for line in lines] == [(s, r) for s in range(1, 7) for r in ("base", "adapter")],
           f"router lines: {[(line['step'], line['router']) for line in lines]}")
     for line in lines:
@@ -280,8 +280,8 @@ def routers_over_time():
             load = line["load"][layer * experts:(layer + 1) * experts]
             check(abs(sum(load) - experts) < 0.001 * experts and 0 <= line["entropy"][layer] <= 1, f"load of {line}")
             check(line["dead"][layer] == load.count(0) and abs(line["busiest"][layer] - max(load)) < 0.002, f"dead of {line}")
-    check(not any("alarm" in line for line in metrics("watched")), "an alarm without a reason")
-    with open(os.path.join(work, "watched", "report.html")) as file:
+    check(not any("alarm" in line for line in metrics("routed")), "an alarm without a reason")
+    with open(os.path.join(work, "routed", "report.html")) as file:
         page = file.read()
     check(page.count("Entropy of the load") == 2 * 2, "report.html: heatmaps of both routers (title and label)")
     check("<h2>Alarms</h2>" not in page, "report.html: alarms without any")
@@ -400,7 +400,7 @@ def watched():
         page = file.read()
     check(page.startswith("<!doctype html>") and page.rstrip().endswith("</html>"), "report.html is no whole page")
     check("http" not in page.replace("http-equiv", "") and "src=" not in page, "report.html refers to other files")
-    check(page.count("<svg") == 6 and page.count("<polyline") == 8, f"report.html: {page.count('<svg')} charts, "
+    check(page.count("<svg") == 6 + 8 and page.count("<polyline") == 8, f"report.html: {page.count('<svg')} charts, "
           f"{page.count('<polyline')} lines")
     check("NaN" not in page and "nan" not in page.replace("finance", ""), "report.html holds NaN")
     check(f"<b>{6}</b>" in page and "perft-r" in page and "mlp.perft.router" in page, "report.html lacks step, method or table")

@@ -32,7 +32,7 @@ def main():
         folder = pathlib.Path(folder)
         maker = pathlib.Path(PERFT).parent / "make_checkpoint"
         tokenizer = FIXTURES / "tokenizers/olmoe/tokenizer.json"
-        sizes = ["--hidden", 512, "--layers", 4, "--heads", 8, "--experts", 16, "--top-k", 4, "--inner", 512]
+        sizes = ["--hidden", 512, "--layers", 6, "--heads", 8, "--experts", 16, "--top-k", 4, "--inner", 512]
         subprocess.run([str(a) for a in [maker, "--out", folder / "base", "--tokenizer", tokenizer, *sizes]],
                        check=True, capture_output=True)
         text = "the quick brown fox jumps over the lazy dog and " * 60  # every row reaches the cutoff
@@ -41,10 +41,10 @@ def main():
         cases = [
             ("perft-r bf16", ["--method", "perft-r", "--dtype", "bf16"]),
             ("perft-r f32", ["--method", "perft-r", "--dtype", "f32"]),
-            ("perft-r f64", ["--method", "perft-r", "--dtype", "f64", "--batch-size", 2]),
+            ("perft-r f64", ["--method", "perft-r", "--dtype", "f64", "--batch-size", 4]),
             ("perft-r gate-up", ["--method", "perft-r", "--dtype", "bf16", "--memory-budget", "less"]),
             ("perft-r layer", ["--method", "perft-r", "--dtype", "bf16", "--memory-budget", "still less"]),
-            ("perft-s bf16", ["--method", "perft-s", "--dtype", "bf16"]),
+            ("perft-s bf16", ["--method", "perft-s", "--dtype", "bf16", "--delta", "parallel"]),
             ("perft-d bf16", ["--method", "perft-d", "--dtype", "bf16", "--experts", 8, "--rank", 32]),
             ("perft-e f32", ["--method", "perft-e", "--dtype", "f32", "--rank", 64]),
             ("lora f32", ["--method", "lora", "--dtype", "f32", "--lora-targets", "q_proj,v_proj,gate,up_proj"]),
@@ -56,8 +56,8 @@ def main():
             options = [budget.get(option, option) for option in options]
             common = ["--model", folder / "base", "--threads", 2, "--json", *options]
             if "--batch-size" not in options:
-                common += ["--batch-size", 4]
-            batch = options[options.index("--batch-size") + 1] if "--batch-size" in options else 4
+                common += ["--batch-size", 8]
+            batch = options[options.index("--batch-size") + 1] if "--batch-size" in options else 8
             common += ["--micro-batch-size", batch]
             plan = perft("plan", *common)
             policies.add(plan["recompute"])
