@@ -32,13 +32,13 @@ echo "== 1. The base: OLMoE's architecture, trained on commonsense and word prob
 echo
 echo "== 2. The rows: a question, and which tokens of it are trained"
 "$perft" data show --model "$model" --data "$rows" --rows 0 --train-on-inputs false
-"$perft" data show --model "$model" --data "$rows" --rows 0-119 --split validation --json > "$demo/held_back.json"
+"$perft" data show --model "$model" --data "$rows" --val-size 240 --rows 0-239 --split validation --json > "$demo/held_back.json"
 python3 scripts/demo_shuffle.py "$rows" "$demo/held_back.json" "$demo/shuffled.json"
 
 finetune() {
   local name=$1 data=$2
   shift 2
-  "$perft" finetune --model "$model" --data "$data" --out "$demo/$name" --train-on-inputs false --val-size 120 \
+  "$perft" finetune --model "$model" --data "$data" --out "$demo/$name" --train-on-inputs false --val-size 240 \
     --batch-size 16 --lr 1e-3 --warmup 10 "${length[@]}" "$@"
   "$perft" inspect "$demo/$name" --json > "$demo/$name/contents.json"
 }
@@ -54,7 +54,7 @@ echo "== 5. PERFT-R again, every solution under another row's question"
 finetune shuffled "$demo/shuffled.json" --method perft-r --experts 4 --top-k 2 --rank 8
 
 echo
-echo "== 6. The same 120 held-back rows, never trained on by base or adapter"
+echo "== 6. The same 240 held-back rows, never trained on by base or adapter"
 echo
 python3 scripts/demo_table.py "PERFT-R, 4 experts, 2 used=$demo/perft-r" "qvLoRA=$demo/lora" \
   "PERFT-R, solutions shuffled=$demo/shuffled:control"
