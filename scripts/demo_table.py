@@ -35,7 +35,8 @@ print("""
 difference. ± of a change: the same for the difference to the base, row by row.
 What this shows: adapters beside a frozen base learn from real questions and worked solutions what carries over to rows that
 neither the base nor the adapter has seen, and nothing of it from the same solutions under the wrong questions.
-What it cannot show: how good PERFT is against LoRA, or right answers. The base has 10 million parameters and answers nothing
+What it cannot show: how good PERFT is against LoRA (rate and number of steps were chosen by looking at runs of PERFT-R on
+these rows), or right answers. The base has 10 million parameters and answers nothing
 above chance; for that, give perft finetune a pretrained OLMoE or Mixtral folder.""")
 for line in failed:
     print(f"demo: {line}", file=sys.stderr)
