@@ -3,6 +3,7 @@
 #include "inspect.hpp"
 
 #include <fmt/format.h>  // tables
+#include <algorithm>     // std::minmax_element
 
 #include <filesystem>  // which kind of folder
 #include <iostream>    // results
@@ -89,13 +90,15 @@ void print_router(const RouterLoad& load) {
   if (load.text.truncated > 0) {
     std::cout << fmt::format(" ({} cut at the model's context)", load.text.truncated);
   }
-  const double even = 1.0 / static_cast<double>(load.layers.front().shares.size());
+  const double even = 1.0 / static_cast<double>(load.layers.front().experts.counts.size());
   std::cout << fmt::format("; an even share is {:.2f} %\n\n{:>5} {:>9} {:>9} {:>8} {:>5} {:>8}\n", 100 * even, "layer",
                            "least %", "most %", "entropy", "dead", "aux");
   for (std::size_t i = 0; i < load.layers.size(); ++i) {
     const LayerLoad& layer = load.layers[i];
-    std::cout << fmt::format("{:>5} {:>9.3f} {:>9.3f} {:>8.4f} {:>5} {:>8.4f}\n", i, 100 * layer.least(),
-                             100 * layer.most(), layer.entropy(), layer.dead(), layer.aux);
+    const std::vector<double> shares = layer.experts.shares();
+    const auto [least, most] = std::minmax_element(shares.begin(), shares.end());
+    std::cout << fmt::format("{:>5} {:>9.3f} {:>9.3f} {:>8.4f} {:>5} {:>8.4f}\n", i, 100 * *least, 100 * *most,
+                             layer.experts.entropy(), layer.experts.dead(), layer.aux);
   }
   std::cout << fmt::format("{:>5} {:>9} {:>9} {:>8} {:>5} {:>8.4f}\n", "all", "", "", "", "", load.aux);
 }
@@ -108,13 +111,15 @@ OrderedJson router_json(const RouterLoad& load) {
                       {"layers", OrderedJson::array()}};
   for (std::size_t i = 0; i < load.layers.size(); ++i) {
     const LayerLoad& layer = load.layers[i];
+    const std::vector<double> shares = layer.experts.shares();
+    const auto [least, most] = std::minmax_element(shares.begin(), shares.end());
     json["layers"].push_back({{"layer", i},
-                              {"least_share", layer.least()},
-                              {"most_share", layer.most()},
-                              {"entropy", layer.entropy()},
-                              {"dead", layer.dead()},
+                              {"least_share", *least},
+                              {"most_share", *most},
+                              {"entropy", layer.experts.entropy()},
+                              {"dead", layer.experts.dead()},
                               {"aux", layer.aux},
-                              {"shares", layer.shares}});
+                              {"shares", shares}});
   }
   return json;
 }

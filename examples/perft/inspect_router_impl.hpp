@@ -49,10 +49,7 @@ void router_load(const ModelFiles& files, std::span<const EncodedRow> rows, Rout
   LoadBalance pooled(config.num_experts);
   for (const auto& layer : layers) {
     LayerLoad& out = load.layers.emplace_back();
-    const double choices = static_cast<double>(layer->rows() * config.num_experts_per_tok);
-    for (const std::int64_t count : layer->counts()) {
-      out.shares.push_back(static_cast<double>(count) / choices);
-    }
+    out.experts.counts.assign(layer->counts().begin(), layer->counts().end());
     out.aux = layer->value();
     pooled.add(layer->rows(), layer->counts(), layer->sums());
   }

@@ -40,7 +40,7 @@ bool RouterWatch::due(std::int64_t step, std::int64_t total_steps) const {
 std::vector<std::vector<MetricField>> RouterWatch::take(std::int64_t step, const LostUpdates<float>::Worst& lost) {
   std::vector<std::vector<MetricField>> lines;
   for (Router& router : routers_) {
-    const std::vector<RouterLoad>& layers = router.use.layers();
+    const std::vector<ExpertLoad>& layers = router.use.layers();
     if (layers.empty()) {
       continue;
     }
@@ -48,7 +48,7 @@ std::vector<std::vector<MetricField>> RouterWatch::take(std::int64_t step, const
     std::vector<double> dead;
     std::vector<double> busiest;
     std::vector<double> load;
-    for (const RouterLoad& layer : layers) {
+    for (const ExpertLoad& layer : layers) {
       entropy.push_back(thousandths(layer.entropy()));
       dead.push_back(static_cast<double>(layer.dead()));
       busiest.push_back(thousandths(layer.busiest()));
@@ -64,7 +64,7 @@ std::vector<std::vector<MetricField>> RouterWatch::take(std::int64_t step, const
                      {"dead", dead},
                      {"busiest", busiest},
                      {"load", load}});
-    const RouterLoad& first = layers.front();
+    const ExpertLoad& first = layers.front();
     if (router.top_k > 0 && first.choices() >= kFewChoices * static_cast<std::int64_t>(first.counts.size())) {
       if (const std::vector<std::int64_t> collapsed = router.use.collapsed(router.top_k); !collapsed.empty()) {
         lines.push_back(

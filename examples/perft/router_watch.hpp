@@ -24,7 +24,7 @@ class RouterWatch {
 
   /// The window's lines of metrics.jsonl, one per kind of router and one per alarm; starts a new window.
   /// A router's line: step, router ("base", "adapter"), window_steps, and per layer entropy, dead and busiest
-  /// (RouterLoad), and load: of every expert of every layer, relative to the layer's mean. An alarm's: step, kind,
+  /// (ExpertLoad), and load: of every expert of every layer, relative to the layer's mean. An alarm's: step, kind,
   /// alarm (the text). `lost`: of the window's steps.
   std::vector<std::vector<MetricField>> take(std::int64_t step, const LostUpdates<float>::Worst& lost);
 

@@ -25,15 +25,16 @@ LoadBalance balance(const std::vector<std::vector<std::int64_t>>& layers) {
 }  // namespace
 
 TEST_CASE("a router's load: entropy, dead experts and the busiest") {
-  CHECK(RouterLoad{{5, 5, 5, 5}}.entropy() == Approx(1.0));
-  CHECK(RouterLoad{{20, 0, 0, 0}}.entropy() == 0.0);
-  CHECK(RouterLoad{{10, 10, 0, 0}}.entropy() == Approx(0.5));
-  CHECK(RouterLoad{{1, 3}}.entropy() == Approx(-(0.25 * std::log(0.25) + 0.75 * std::log(0.75)) / std::log(2.0)));
-  CHECK(RouterLoad{{7}}.entropy() == 1.0);
-  CHECK(RouterLoad{{0, 0}}.entropy() == 1.0);
-  CHECK(RouterLoad{{10, 10, 0, 0}}.dead() == 2);
-  CHECK(RouterLoad{{10, 10, 0, 0}}.busiest() == Approx(2.0));
-  CHECK(RouterLoad{{1, 3}}.busiest() == Approx(1.5));
+  CHECK(ExpertLoad{{5, 5, 5, 5}}.entropy() == Approx(1.0));
+  CHECK(ExpertLoad{{20, 0, 0, 0}}.entropy() == 0.0);
+  CHECK(ExpertLoad{{10, 10, 0, 0}}.entropy() == Approx(0.5));
+  CHECK(ExpertLoad{{1, 3}}.entropy() == Approx(-(0.25 * std::log(0.25) + 0.75 * std::log(0.75)) / std::log(2.0)));
+  CHECK(ExpertLoad{{7}}.entropy() == 1.0);
+  CHECK(ExpertLoad{{0, 0}}.entropy() == 1.0);
+  CHECK(ExpertLoad{{1, 3}}.shares() == std::vector<double>{0.25, 0.75});
+  CHECK(ExpertLoad{{10, 10, 0, 0}}.dead() == 2);
+  CHECK(ExpertLoad{{10, 10, 0, 0}}.busiest() == Approx(2.0));
+  CHECK(ExpertLoad{{1, 3}}.busiest() == Approx(1.5));
 }
 
 TEST_CASE("loads of micro-batches and steps add up layer by layer") {

@@ -11,8 +11,8 @@
 
 namespace perft::inline PERFT_ABI {
 
-/// One router's choices, added up over real tokens: counts [N], their sum is tokens · K.
-struct RouterLoad {
+/// The load of one router's experts, added up over real tokens: counts [N], their sum is tokens · K.
+struct ExpertLoad {
   std::vector<std::int64_t> counts;
 
   std::int64_t choices() const {
@@ -23,17 +23,25 @@ struct RouterLoad {
     return sum;
   }
 
-  /// Entropy of the load, divided by its largest value: −Σ_e f_e ln f_e / ln N with f_e = counts[e] / Σ counts. 1: all
+  /// f_e = counts[e] / Σ counts, [N]: they sum to 1. Only after a choice.
+  std::vector<double> shares() const {
+    const auto total = static_cast<double>(choices());
+    std::vector<double> parts;
+    for (const std::int64_t count : counts) {
+      parts.push_back(static_cast<double>(count) / total);
+    }
+    return parts;
+  }
+
+  /// Entropy of the load, divided by its largest value: −Σ_e f_e ln f_e / ln N. 1: all
   /// experts are chosen equally often; 0: one takes everything. 1 for a single expert or before any choice.
   double entropy() const {
-    const auto total = static_cast<double>(choices());
-    if (total == 0 || counts.size() < 2) {
+    if (choices() == 0 || counts.size() < 2) {
       return 1;
     }
     double sum = 0;
-    for (const std::int64_t count : counts) {
-      const double share = static_cast<double>(count) / total;
-      sum -= count > 0 ? share * std::log(share) : 0.0;
+    for (const double share : shares()) {
+      sum -= share > 0 ? share * std::log(share) : 0.0;
     }
     return sum / std::log(static_cast<double>(counts.size()));
   }
@@ -86,7 +94,7 @@ class RouterUse {
 
   bool empty() const { return layers_.empty(); }
 
-  const std::vector<RouterLoad>& layers() const { return layers_; }
+  const std::vector<ExpertLoad>& layers() const { return layers_; }
 
   /// Layers whose router has collapsed: of the N > K experts no more than K are in use, by the load's effective number
   /// of experts exp(entropy) (at most 1.05 K). The adapter's or the base's capacity beside them is wasted, and balance
@@ -105,7 +113,7 @@ class RouterUse {
   }
 
  private:
-  static void add(RouterLoad& load, const std::vector<std::int64_t>& counts) {
+  static void add(ExpertLoad& load, const std::vector<std::int64_t>& counts) {
     if (load.counts.empty()) {
       load.counts.resize(counts.size());
     }
@@ -116,7 +124,7 @@ class RouterUse {
     }
   }
 
-  std::vector<RouterLoad> layers_;
+  std::vector<ExpertLoad> layers_;
 };
 
 }  // namespace perft::inline PERFT_ABI
