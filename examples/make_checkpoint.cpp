@@ -31,15 +31,7 @@ NamedOptions parse(int argc, char** argv) {
 }
 
 void make_checkpoint(const NamedOptions& options) {
-  CheckpointSizes sizes;
-  sizes.hidden = options.number("--hidden");
-  sizes.layers = options.number("--layers");
-  sizes.heads = options.number("--heads");
-  sizes.experts = options.number("--experts");
-  sizes.top_k = options.number("--top-k");
-  sizes.inner = options.number("--inner");
-  sizes.context = options.number("--context");
-  const OrderedJson json = olmoe_config_json(sizes);
+  const OrderedJson json = olmoe_config_json(sizes_from(options));
   // The library's own check of the sizes, before anything is written.
   const ModelConfig config = ModelConfig::parse(Json::parse(json.dump()), "make_checkpoint: config.json");
   const std::string& path = options.text("--tokenizer");

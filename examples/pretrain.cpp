@@ -79,14 +79,7 @@ NamedOptions parse(int argc, char** argv) {
 }
 
 CheckpointSizes sizes_of(const NamedOptions& options, std::int64_t vocab) {
-  CheckpointSizes sizes;
-  sizes.hidden = options.number("--hidden");
-  sizes.layers = options.number("--layers");
-  sizes.heads = options.number("--heads");
-  sizes.experts = options.number("--experts");
-  sizes.top_k = options.number("--top-k");
-  sizes.inner = options.number("--inner");
-  sizes.context = options.number("--context");
+  CheckpointSizes sizes = sizes_from(options);
   sizes.vocab = vocab;
   sizes.eos = kTrainedEosId;
   sizes.pad = kTrainedPadId;

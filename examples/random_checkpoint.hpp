@@ -7,6 +7,7 @@
 #include <string>      // names
 #include <vector>      // tensors
 
+#include "named_options.hpp"
 #include "perft/core/rng.hpp"
 #include "perft/io/atomic_file.hpp"
 #include "perft/io/safetensors_writer.hpp"
@@ -28,6 +29,19 @@ struct CheckpointSizes {
   std::int64_t pad = 1;
   bool tied = false;
 };
+
+/// The sizes that both programs' options give; the others keep their defaults.
+inline CheckpointSizes sizes_from(const NamedOptions& options) {
+  CheckpointSizes sizes;
+  sizes.hidden = options.number("--hidden");
+  sizes.layers = options.number("--layers");
+  sizes.heads = options.number("--heads");
+  sizes.experts = options.number("--experts");
+  sizes.top_k = options.number("--top-k");
+  sizes.inner = options.number("--inner");
+  sizes.context = options.number("--context");
+  return sizes;
+}
 
 /// What OLMoE-1B-7B-0924's config.json says, with other sizes. The defaults of vocabulary and special ids are its
 /// tokenizer's.

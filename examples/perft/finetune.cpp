@@ -89,7 +89,7 @@ class FinetuneRun {
            " steps, so the learning rate never reaches --lr");
     }
     tables_ = {
-        {"What is trained", trained_table(session_->trained_tensors(), base_parameters())},
+        {"What is trained", trained_table(session_->trained_tensors(), parameter_count(model_.tensors))},
         {"Data and plan", data_table(data_, options_) + plan_table(plan, options_, activation_budget(options_))}};
     std::cout << tables_[0].second << "\n" << tables_[1].second << std::flush;
     check<IoError>(std::cout.good(), "stdout: cannot write the tables before step 1; check the disk or the reading ",
@@ -405,14 +405,6 @@ class FinetuneRun {
 
   double tokens_per_second() const {
     return timed_.seconds > 0 ? static_cast<double>(timed_.tokens) / timed_.seconds : 0.0;
-  }
-
-  std::int64_t base_parameters() const {
-    std::int64_t total = 0;
-    for (const TensorEntry& entry : model_.tensors.entries()) {
-      total += entry.elements();
-    }
-    return total;
   }
 
   void draw(ProgressBar& bar, double tokens_per_second, double seconds) {

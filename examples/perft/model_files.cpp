@@ -40,6 +40,14 @@ std::int64_t checkpoint_bytes(const CheckpointTensors& tensors) {
   return total;
 }
 
+std::int64_t parameter_count(const CheckpointTensors& tensors) {
+  std::int64_t total = 0;
+  for (const TensorEntry& entry : tensors.entries()) {
+    total += entry.elements();
+  }
+  return total;
+}
+
 std::unique_ptr<Prefetch> prefetch(const CheckpointTensors& tensors) {
   return checkpoint_bytes(tensors) <= free_memory() ? std::make_unique<Prefetch>(files_of(tensors)) : nullptr;
 }

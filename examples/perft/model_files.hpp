@@ -32,6 +32,9 @@ std::unique_ptr<Prefetch> prefetch(const CheckpointTensors& tensors);
 /// Bytes of the files that hold `tensors`.
 std::int64_t checkpoint_bytes(const CheckpointTensors& tensors);
 
+/// Numbers in all of `tensors`.
+std::int64_t parameter_count(const CheckpointTensors& tensors);
+
 /// config.json alone: what texts need of a model. Throws as ModelConfig::parse does, or if there is no such file.
 ModelConfig read_model_config(const std::string& dir);
 

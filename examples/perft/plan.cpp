@@ -26,13 +26,10 @@ namespace {
 constexpr double kStepEfficiency = 0.6;
 
 std::int64_t trained_parameters(const PlanOptions& options, const ModelFiles& model) {
-  std::int64_t total = 0;
   if (options.method == Method::full) {
-    for (const TensorEntry& entry : model.tensors.entries()) {
-      total += entry.elements();
-    }
-    return total;
+    return parameter_count(model.tensors);
   }
+  std::int64_t total = 0;
   const ModelConfig& c = model.config;
   for_each_matrix(adapter_spec(options), base_facts(c), [&](const AdapterMatrix& matrix) {
     const std::int64_t widths[] = {c.hidden_size, c.num_experts, c.intermediate_size,
