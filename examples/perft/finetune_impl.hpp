@@ -52,10 +52,7 @@ class Session final : public FinetuneSession {
     return result;
   }
 
-  LostUpdates<float>::Worst take_lost_updates() override {
-    const auto worst = lost_updates_.take(trainer_->optimizer());
-    return {worst.share, worst.name};
-  }
+  LostShare take_lost_updates() override { return lost_updates_.take(trainer_->optimizer()); }
 
   ValidationResult validate(std::span<const EncodedRow> rows, std::int64_t batch_rows,
                             const std::function<bool()>& stop) override {

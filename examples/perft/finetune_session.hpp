@@ -69,7 +69,7 @@ class FinetuneSession {
                                     const std::function<bool()>& stop) = 0;
 
   /// As LostUpdates::take, of the steps with a learning rate since the last call.
-  virtual LostUpdates<float>::Worst take_lost_updates() = 0;
+  virtual LostShare take_lost_updates() = 0;
 
   /// As CausalLm::first_non_finite.
   virtual std::optional<std::string> first_non_finite(const Batch& batch) = 0;

@@ -37,7 +37,7 @@ bool RouterWatch::due(std::int64_t step, std::int64_t total_steps) const {
   return step % window_ == 0 || step == total_steps;
 }
 
-std::vector<std::vector<MetricField>> RouterWatch::take(std::int64_t step, const LostUpdates<float>::Worst& lost) {
+std::vector<std::vector<MetricField>> RouterWatch::take(std::int64_t step, const LostShare& lost) {
   std::vector<std::vector<MetricField>> lines;
   for (Router& router : routers_) {
     const std::vector<ExpertLoad>& layers = router.use.layers();

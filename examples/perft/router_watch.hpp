@@ -26,7 +26,7 @@ class RouterWatch {
   /// A router's line: step, router ("base", "adapter"), window_steps, and per layer entropy, dead and busiest
   /// (ExpertLoad), and load: of every expert of every layer, relative to the layer's mean. An alarm's: step, kind,
   /// alarm (the text). `lost`: of the window's steps.
-  std::vector<std::vector<MetricField>> take(std::int64_t step, const LostUpdates<float>::Worst& lost);
+  std::vector<std::vector<MetricField>> take(std::int64_t step, const LostShare& lost);
 
  private:
   struct Router {

@@ -10,6 +10,12 @@
 
 namespace perft::inline PERFT_ABI {
 
+/// The parameter that lost the largest share of its updates.
+struct LostShare {
+  double share = 0;  // 0 … 1
+  std::string name;  // empty: none lost any
+};
+
 /// Looks at some elements of each parameter around a step: every 61st, of a small one more. An element whose gradient's
 /// running mean m is not 0 was to be moved; if its value is the same afterwards, the update was below half a unit in
 /// the last place and is lost: with a bf16 parameter (8 bits) and lr 1e-5 that is nearly all of them, and it learns
@@ -18,12 +24,6 @@ template <class P>
 class LostUpdates {
  public:
   static constexpr std::int64_t kFewest = 16;  // updates that say something of a parameter
-
-  /// The parameter that lost the largest share of its updates.
-  struct Worst {
-    double share = 0;  // 0 … 1
-    std::string name;  // empty: none lost any
-  };
 
   /// Remembers the values before the step.
   void before(const AdamW<P>& optimizer) {
@@ -52,8 +52,8 @@ class LostUpdates {
   }
 
   /// The worst parameter of the steps since the last call.
-  Worst take(const AdamW<P>& optimizer) {
-    Worst worst;
+  LostShare take(const AdamW<P>& optimizer) {
+    LostShare worst;
     for (std::size_t p = 0; p < counts_.size(); ++p) {
       const double share =
           counts_[p].due < kFewest ? 0.0 : static_cast<double>(counts_[p].lost) / static_cast<double>(counts_[p].due);
